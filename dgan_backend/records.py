@@ -1,0 +1,55 @@
+"""The value types that travel between the rooms of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dgan_backend.errors import DganError
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One picture and its parts.
+
+    image:       [H, W, 3] uint8, RGB
+    labels:      [H, W] uint8, class index of the partonomy (0 = background)
+    uncertainty: [H, W] float32, Jensen-Shannon divergence of the members in nats
+    score:       in [0, 1], high = sure; the number Label Studio gets
+    """
+
+    image: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+    uncertainty: npt.NDArray[np.float32]
+    score: float
+
+
+@dataclass(frozen=True)
+class SeedLatent:
+    """A latent that re-creates a sampled picture exactly: generator id, seed, truncation."""
+
+    generator: str
+    seed: int
+    truncation: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"generator": self.generator, "seed": self.seed, "truncation": self.truncation}
+
+    @classmethod
+    def from_json(cls, value: object) -> SeedLatent:
+        """Read what `to_json` wrote; raises DganError that names the key at fault."""
+        if not isinstance(value, Mapping):
+            raise DganError(f"latent must be an object with generator and seed, not {value!r}.")
+        generator, seed = value.get("generator"), value.get("seed")
+        truncation = value.get("truncation", 1.0)
+        if not isinstance(generator, str) or not generator:
+            raise DganError(f"latent.generator must be a generator id, not {generator!r}.")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise DganError(f"latent.seed must be a whole number from 0 to 2^32 - 1, not {seed!r}.")
+        if isinstance(truncation, bool) or not isinstance(truncation, (int, float)):
+            raise DganError(f"latent.truncation must be a number, not {truncation!r}.")
+        return cls(generator, seed, float(truncation))

@@ -1,0 +1,83 @@
+"""Settings from the environment, read once, cast, and failing by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dgan_backend.errors import DganError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an admin can set; one field for each environment variable of the same name.
+
+    `threads` is the number of torch threads of one process; 0 means chosen by what else runs.
+    `allowed_image_hosts` are the hosts (beside Label Studio's own) that pictures may be
+    fetched from although they resolve to a private address.
+    """
+
+    label_studio_url: str = ""
+    label_studio_api_key: str = ""
+    basic_auth_user: str = ""
+    basic_auth_pass: str = ""
+    redis_url: str = ""
+    model_dir: Path = Path("~/.local/share/dgan-backend/models")
+    device: str = "cpu"
+    port: int = 9090
+    log_level: str = "INFO"
+    workers: int = 1
+    threads: int = 0
+    allowed_image_hosts: tuple[str, ...] = ()
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings; raises DganError that names the variable when one cannot be read."""
+        source = os.environ if env is None else env
+        return cls(
+            label_studio_url=_url(source, "LABEL_STUDIO_URL"),
+            label_studio_api_key=source.get("LABEL_STUDIO_API_KEY", "").strip(),
+            basic_auth_user=source.get("BASIC_AUTH_USER", ""),
+            basic_auth_pass=source.get("BASIC_AUTH_PASS", ""),
+            redis_url=source.get("REDIS_URL", "").strip(),
+            model_dir=Path(source.get("MODEL_DIR") or cls.model_dir).expanduser(),
+            device=source.get("DEVICE") or cls.device,
+            port=_integer(source, "PORT", cls.port, low=1, high=65535),
+            log_level=_level(source, "LOG_LEVEL", cls.log_level),
+            workers=_integer(source, "WORKERS", cls.workers, low=0, high=64),
+            threads=_integer(source, "THREADS", cls.threads, low=0, high=256),
+            allowed_image_hosts=_names(source, "ALLOWED_IMAGE_HOSTS"),
+        )
+
+
+def _integer(env: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:
+    text = env.get(key, "").strip()
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise DganError(f"{key}={text!r} is not a whole number from {low} to {high}; correct it.")
+    return value
+
+
+def _url(env: Mapping[str, str], key: str) -> str:
+    text = env.get(key, "").strip().rstrip("/")
+    if text and not text.startswith(("http://", "https://")):
+        raise DganError(f"{key}={text!r} must start with http:// or https://.")
+    return text
+
+
+def _level(env: Mapping[str, str], key: str, default: str) -> str:
+    text = (env.get(key, "").strip() or default).upper()
+    if text not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise DganError(f"{key}={text!r} is none of DEBUG, INFO, WARNING, ERROR, CRITICAL.")
+    return text
+
+
+def _names(env: Mapping[str, str], key: str) -> tuple[str, ...]:
+    return tuple(name.strip().lower() for name in env.get(key, "").split(",") if name.strip())

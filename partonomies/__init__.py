@@ -1,0 +1,1 @@
+"""Shipped partonomies: one YAML file a category, installed as package data."""
