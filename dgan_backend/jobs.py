@@ -1,0 +1,110 @@
+"""Background jobs on RQ: one queue, and the worker that runs what is in it.
+
+Jobs are plain functions of ids, seeds and numbers (JSON), safe to run twice. A worker never
+computes itself: it starts a fresh Python process for each job (not a fork, since torch's threads
+do not survive one), which can be timed out or killed without taking the worker along.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import redis
+from rq import Queue, SpawnWorker
+from rq.executions import Execution
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from dgan_backend.errors import DganError
+from dgan_backend.processes import die_with_parent
+from dgan_backend.settings import Settings
+
+QUEUE = "dgan-backend"
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """A connection to Redis that has answered; DganError with the remedy otherwise."""
+    if not settings.redis_url:
+        raise DganError(
+            "REDIS_URL is not set. `dgan-backend start` brings its own Redis; to run a part "
+            "alone, set it, e.g. REDIS_URL=redis://127.0.0.1:6379/0."
+        )
+    try:
+        client = redis.Redis.from_url(settings.redis_url, health_check_interval=30)
+        client.ping()
+    except (redis.RedisError, ValueError) as error:
+        raise DganError(
+            f"Redis at {_without_password(settings.redis_url)} cannot be used: {error}. "
+            f"Check that it runs and that REDIS_URL is right."
+        ) from error
+    return client
+
+
+def _without_password(address: str) -> str:
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if rest else "an address without scheme"
+
+
+def queue(client: redis.Redis) -> Queue:
+    """The queue that web processes fill and workers empty."""
+    return Queue(QUEUE, connection=client, serializer=JSONSerializer)
+
+
+def run_worker(settings: Settings, burst: bool = False) -> int:
+    """`dgan-backend worker`: run jobs until a signal (`burst`: until the queue is empty).
+
+    The first SIGINT or SIGTERM lets the running job end, the second kills it.
+    """
+    client = connect(settings)
+    worker = JobWorker([queue(client)], connection=client, serializer=JSONSerializer)
+    os.environ["REDIS_URL"] = settings.redis_url  # for the processes of the jobs
+    print(f"Waiting for jobs (pid {os.getpid()}).", flush=True)
+    worker.work(burst=burst, logging_level=settings.log_level)
+    if not burst and worker._shutdown_requested_date is None:
+        raise DganError("The worker lost its Redis; the line above says how. Start it again.")
+    return 0
+
+
+class JobWorker(SpawnWorker):
+    """RQ's spawning worker with the process of a job started our way.
+
+    RQ's own hands the connection over on the command line, where `ps` shows the password to
+    every user of the machine; ours goes through the environment. And the process dies with its
+    worker, which is how a killed worker leaves nothing behind.
+    """
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Start the process that runs a job (RQ calls it the work horse)."""
+        assert self.execution is not None  # RQ prepared it just before
+        env = {
+            **os.environ,
+            "RQ_WORKER_ID": self.name,
+            "RQ_JOB_ID": job.id,
+            "RQ_EXECUTION_ID": self.execution.id,
+        }
+        command = [sys.executable, "-m", "dgan_backend.jobs", self.key, job.id, self.execution.id]
+        self._horse_pid = os.posix_spawn(sys.executable, command, env, setpgroup=0)
+        self.procline(f"Started {self._horse_pid} for {job.id}")
+
+
+def run_job(settings: Settings, worker_key: str, job_id: str, execution_id: str) -> None:
+    """Run one job in this process, which a worker has started for it."""
+    client = connect(settings)
+    worker = JobWorker.find_by_key(worker_key, connection=client, serializer=JSONSerializer)
+    if worker is None:
+        raise DganError(f"The worker {worker_key} of job {job_id} is gone.")
+    job = Job.fetch(job_id, connection=client, serializer=JSONSerializer)
+    worker.execution = Execution.fetch(execution_id, job_id, connection=client)
+    worker.main_work_horse(job, queue(client))
+
+
+def echo(value: Any) -> Any:
+    """Give back what was sent: the job by which a set-up is tested."""
+    return value
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    run_job(Settings.from_env(), *sys.argv[1:])

@@ -1,0 +1,169 @@
+"""The queue and its worker, on the embedded Redis."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from rq.job import Job, JobStatus
+
+from dgan_backend import jobs, services
+from dgan_backend.errors import DganError
+from dgan_backend.launcher import Launcher
+from dgan_backend.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings that point to a Redis of our own."""
+    with Launcher(tmp_path_factory.mktemp("state")) as launcher:
+        child, settings = services.embedded_redis(Settings(), launcher.state)
+        launcher.start(child)
+        yield settings
+
+
+@pytest.fixture
+def client(served: Settings) -> Iterator[redis.Redis]:
+    with jobs.connect(served) as client:
+        client.flushdb()
+        yield client
+
+
+def start_worker(settings: Settings, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        services.dgan_backend("worker", *options),
+        env={**os.environ, "REDIS_URL": settings.redis_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(job: Job, status: JobStatus, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while job.get_status() != status:
+        assert time.monotonic() < deadline, f"{job.get_status()}, not {status}"
+        time.sleep(0.05)
+
+
+def where_a_job_runs() -> list[object]:
+    """A job: its pid, its parent's pid, whether torch came along, its command line."""
+    command = Path("/proc/self/cmdline").read_bytes().split(b"\0")
+    return [os.getpid(), os.getppid(), "torch" in sys.modules, [a.decode() for a in command]]
+
+
+def sleep(seconds: float) -> None:
+    """A job that takes its time."""
+    time.sleep(seconds)
+
+
+def test_a_worker_runs_jobs_given_as_json(served: Settings, client: redis.Redis) -> None:
+    job = jobs.queue(client).enqueue(jobs.echo, {"seed": 7, "names": ["é"]})
+    with start_worker(served, "--burst") as worker:
+        output = worker.communicate(timeout=60)[0]
+    assert worker.returncode == 0, output
+    assert job.latest_result().return_value == {"seed": 7, "names": ["é"]}
+    assert b"pickle" not in (client.hget(job.key, "data") or b"")
+
+
+def test_a_job_has_a_fresh_process_that_hides_the_password(
+    served: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    job = jobs.queue(client).enqueue("test_jobs.where_a_job_runs")
+    with start_worker(served, "--burst") as worker:
+        output = worker.communicate(timeout=60)[0]
+    assert job.latest_result() is not None, output
+    pid, parent, torch, command = job.latest_result().return_value
+    assert (pid, parent) != (worker.pid, worker.pid)
+    assert parent == worker.pid
+    assert not torch
+    password = served.redis_url.partition("@")[0].rpartition(":")[2]
+    assert password and not any(password in argument for argument in command)
+
+
+def test_a_worker_stops_at_once_when_idle(served: Settings, client: redis.Redis) -> None:
+    with start_worker(served) as worker:
+        assert worker.stdout is not None
+        while "Listening on" not in worker.stdout.readline():
+            pass
+        time.sleep(0.5)
+        worker.terminate()
+        began = time.monotonic()
+        worker.communicate(timeout=20)
+    assert time.monotonic() - began < 5
+    assert worker.returncode == 0
+
+
+def test_a_killed_worker_takes_its_job_along(
+    served: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    job = jobs.queue(client).enqueue("test_jobs.sleep", 60)
+    with start_worker(served) as worker:
+        wait_for(job, JobStatus.STARTED)
+        children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
+        horses = [int(pid) for pid in children.read_text().split()]
+        assert len(horses) == 1
+        time.sleep(1.0)  # the job's process is past its imports
+        worker.kill()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{horses[0]}").exists():
+        assert time.monotonic() < deadline, "the job outlived its worker"
+        time.sleep(0.05)
+
+
+def test_a_failing_job_says_why(served: Settings, client: redis.Redis) -> None:
+    job = jobs.queue(client).enqueue("dgan_backend.jobs.no_such_job")
+    with start_worker(served, "--burst") as worker:
+        worker.communicate(timeout=60)
+    assert job.get_status() == JobStatus.FAILED
+    assert "no_such_job" in job.latest_result().exc_string
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("", "REDIS_URL is not set"),
+        ("redis://:secret@127.0.0.1:1/0", r"Redis at redis://127.0.0.1:1/0 cannot be used"),
+        ("nonsense", "cannot be used"),
+    ],
+    ids=["unset", "nobody there", "no url"],
+)
+def test_an_unusable_redis_is_explained(address: str, said: str) -> None:
+    with pytest.raises(DganError, match=said) as caught:
+        jobs.connect(Settings(redis_url=address))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_wrong_password_is_explained(served: Settings) -> None:
+    wrong = served.redis_url.replace("unix://:", "unix://:x")
+    with pytest.raises(DganError, match="cannot be used"):
+        jobs.connect(Settings(redis_url=wrong))
+
+
+def test_embedded_redis_is_for_this_user_only_and_keeps_its_data(tmp_path: Path) -> None:
+    for value in (None, b"kept"):
+        with Launcher(tmp_path) as launcher:
+            child, settings = services.embedded_redis(Settings(), launcher.state)
+            launcher.start(child)
+            with redis.Redis.from_url(settings.redis_url) as client:
+                assert client.get("key") == value
+                client.set("key", "kept")
+                assert client.config_get("appendonly") == {"appendonly": "yes"}
+                assert client.config_get("port") == {"port": "0"}
+    assert (tmp_path / "redis" / "redis.conf").stat().st_mode & 0o077 == 0
+    assert tmp_path.stat().st_mode & 0o077 == 0
+
+
+def test_a_deep_state_folder_gets_its_socket_elsewhere(tmp_path: Path) -> None:
+    with Launcher(tmp_path / ("deep" * 30)) as launcher:
+        child, settings = services.embedded_redis(Settings(), launcher.state)
+        launcher.start(child)
+        assert jobs.connect(settings).ping()
