@@ -9,7 +9,8 @@ import { Worker, isMainThread, parentPort, workerData } from 'node:worker_thread
 const FORMAT = 1;
 const MAX_SEED = 2 ** 32 - 1;
 const REPORT_EVERY = 25;
-const ATTRIBUTION = 'ToonHead by Johan Melin, CC BY 4.0, changed: parts, pose, colours and light sampled by a program';
+const ATTRIBUTION =
+  'ToonHead by Johan Melin, CC BY 4.0, changed: parts, pose, colours and light sampled by a program';
 
 const HELP = `Render toon heads (art: ToonHead by Johan Melin, CC BY 4.0).
 
@@ -74,18 +75,28 @@ function isDone(job, index) {
 function claimFolder(job) {
   const path = join(job.out, 'render.json');
   const card = { format: FORMAT, seed: job.seed, size: job.size };
-  if (existsSync(path)) {
-    const old = JSON.parse(readFileSync(path, 'utf8'));
-    for (const key of Object.keys(card)) {
-      if (old[key] !== card[key]) {
-        throw new UsageError(
-          `${job.out} was rendered with ${key} ${old[key]}, not ${card[key]}: name another --out, or delete that folder first.`);
-      }
-    }
-    return;
-  }
+  if (existsSync(path)) return refuseOtherCard(job.out, readCard(path), card);
   mkdirSync(job.out, { recursive: true });
-  writeFileSync(path, JSON.stringify({ ...card, attribution: ATTRIBUTION }, null, 2) + '\n');
+  writeWhole(path, JSON.stringify({ ...card, attribution: ATTRIBUTION }, null, 2) + '\n');
+}
+
+function readCard(path) {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new UsageError(`${path} cannot be read (${error.message}): name another --out.`);
+  }
+}
+
+function refuseOtherCard(folder, old, card) {
+  for (const key of Object.keys(card)) {
+    if (old[key] !== card[key]) {
+      throw new UsageError(
+        `${folder} was rendered with ${key} ${old[key]}, not ${card[key]}: ` +
+          'name another --out, or delete that folder first.',
+      );
+    }
+  }
 }
 
 // A half-written file would count as done after a stop, hence the rename.
@@ -103,11 +114,13 @@ async function workerMain(job) {
   let fresh = 0;
   for (const index of job.indices) {
     const head = sampleHead(job.seed + index);
-    if (!existsSync(picturePath(job, index))) {
-      writeWhole(picturePath(job, index), encodePng(paintPicture(art, head, job.size), job.size, 3));
+    const picture = picturePath(job, index);
+    const mask = maskPath(job, index);
+    if (!existsSync(picture)) {
+      writeWhole(picture, encodePng(paintPicture(art, head, job.size), job.size, 3));
     }
-    if (job.masks && !existsSync(maskPath(job, index))) {
-      writeWhole(maskPath(job, index), encodePng(paintMask(art, head, job.size), job.size, 1));
+    if (job.masks && !existsSync(mask)) {
+      writeWhole(mask, encodePng(paintMask(art, head, job.size), job.size, 1));
     }
     if (++fresh % REPORT_EVERY === 0) parentPort.postMessage(REPORT_EVERY);
   }
@@ -130,6 +143,7 @@ function progressPrinter(total) {
   let done = 0;
   let printed = start;
   return (more) => {
+    if (!more) return;
     done += more;
     const now = Date.now();
     if (now - printed < 2000 && done < total) return;
@@ -169,6 +183,12 @@ async function main() {
 function explain(error) {
   if (error.code === 'ERR_MODULE_NOT_FOUND') {
     return `${error.message}\nRun "npm ci" in the folder of render.mjs first.`;
+  }
+  if (error.code === 'ENOSPC') {
+    return `${error.message}\nFree some space and run the same command: it goes on where it stopped.`;
+  }
+  if (['EACCES', 'EEXIST', 'ENOTDIR', 'EROFS'].includes(error.code)) {
+    return `${error.message}\nName another --out: this one is not a folder you can write to.`;
   }
   if (error instanceof UsageError) return `${error.message}\nTry: node render.mjs --help`;
   return error.message;

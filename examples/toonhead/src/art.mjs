@@ -67,10 +67,18 @@ export function paletteOf(what) {
   return style.schema.properties[`${what}Color`].default.map((hex) => `#${hex}`);
 }
 
+// Asking the style rather than its components keeps what it does around them,
+// such as moving the rear hair 10 units down.
 function layerSvg(layer, variant) {
   const options = {
-    seed: 'layer', clip: false, skinColor: [SKIN.slice(1)], hairColor: [HAIR.slice(1)],
-    clothesColor: [CLOTHES.slice(1)], rearHairProbability: 100, beardProbability: 100,
+    seed: 'layer',
+    // The clip to the canvas would move and turn with the head.
+    clip: false,
+    skinColor: [SKIN.slice(1)],
+    hairColor: [HAIR.slice(1)],
+    clothesColor: [CLOTHES.slice(1)],
+    rearHairProbability: 100,
+    beardProbability: 100,
     hairProbability: 100,
   };
   // A layer with no variant to choose from is left out, so one layer comes alone.
@@ -88,7 +96,7 @@ function attributesOf(text) {
   return found;
 }
 
-function tagText(name, attributes, selfClosing) {
+function tagText(name, attributes, selfClosing = false) {
   const pairs = Object.entries(attributes).map(([key, value]) => ` ${key}="${value}"`);
   return `<${name}${pairs.join('')}${selfClosing ? '/' : ''}>`;
 }
@@ -122,6 +130,21 @@ function labelShape(layer, element, attributes, fill) {
   return layer === 'head' ? earsAndNose(attributes) : '';
 }
 
+function checkElement(layer, element) {
+  if (!SHAPES.has(element) && element !== 'g' && element !== 'mask') {
+    throw artChanged(`Layer "${layer}" holds an unknown element <${element}>`);
+  }
+}
+
+function* tagsOf(svg) {
+  const tag = /<(\/?)([a-zA-Z]+)((?:\s+[\w:-]+="[^"]*")*)\s*\/?>/g;
+  for (const [, slash, element, rest] of svg.matchAll(tag)) {
+    const attributes = attributesOf(rest);
+    if (attributes.fill) attributes.fill = attributes.fill.toLowerCase();
+    yield { closes: slash === '/', element, attributes };
+  }
+}
+
 /**
  * Compile one variant of one layer.
  * `picture` keeps the art with its colours in lower case, ready for recolour();
@@ -129,42 +152,30 @@ function labelShape(layer, element, attributes, fill) {
  * and shading.
  */
 function compile(layer, variant) {
-  let picture = '';
-  let mask = '';
-  let inClip = false;
-  const groupFills = [];
-  for (const [, slash, element, rest, selfClosing] of
-    layerSvg(layer, variant).matchAll(/<(\/?)([a-zA-Z]+)((?:\s+[\w:-]+="[^"]*")*)\s*(\/?)>/g)) {
-    if (slash) {
-      if (element === 'mask') inClip = false;
-      if (element === 'g') groupFills.pop();
-      picture += `</${element}>`;
-      mask += `</${element}>`;
-      continue;
-    }
-    const attributes = attributesOf(rest);
-    if (attributes.fill) attributes.fill = attributes.fill.toLowerCase();
-    const inherited = groupFills.findLast(Boolean);
-    const fill = attributes.fill ?? inherited;
-    if (SHAPES.has(element) && inClip) {
-      // White shows everything whether the renderer reads alpha or luminance.
-      const shape = tagText(element, { ...attributes, fill: 'white' }, true);
-      picture += shape;
-      mask += shape;
-    } else if (SHAPES.has(element)) {
-      picture += tagText(element, attributes, true);
-      mask += labelShape(layer, element, attributes, fill);
-    } else if (element === 'g' || element === 'mask') {
-      if (element === 'mask') inClip = true;
-      if (element === 'g') groupFills.push(attributes.fill);
-      picture += tagText(element, attributes, selfClosing);
-      mask += tagText(element, attributes, selfClosing);
+  const made = { picture: '', mask: '' };
+  const add = (picture, mask = picture) => {
+    made.picture += picture;
+    made.mask += mask;
+  };
+  const open = [];
+  for (const { closes, element, attributes } of tagsOf(layerSvg(layer, variant))) {
+    checkElement(layer, element);
+    if (closes) {
+      open.pop();
+      add(`</${element}>`);
+    } else if (!SHAPES.has(element)) {
+      open.push({ element, fill: attributes.fill });
+      add(tagText(element, attributes));
+    } else if (open.some((outer) => outer.element === 'mask')) {
+      // White shows everything whether a renderer reads alpha or luminance.
+      add(tagText(element, { ...attributes, fill: 'white' }, true));
     } else {
-      throw artChanged(`Layer "${layer}" holds an unknown element <${element}>`);
+      const fill = attributes.fill ?? open.findLast((outer) => outer.fill)?.fill;
+      add(tagText(element, attributes, true), labelShape(layer, element, attributes, fill));
     }
   }
-  if (!picture) throw artChanged(`Layer "${layer}" came out empty for "${variant}"`);
-  return { picture, mask };
+  if (!made.mask) throw artChanged(`Layer "${layer}" came out empty for "${variant}"`);
+  return made;
 }
 
 /** Every variant of every layer: art[layer][variant] = { picture, mask }. */

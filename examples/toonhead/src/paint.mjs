@@ -6,9 +6,6 @@ import { CLASSES, LAYERS, recolour } from './art.mjs';
 const CANVAS = 768;
 const LUT_STEPS = 4095;
 
-// The style itself draws the rear hair this much lower than the component does;
-// its public output already carries the shift, so nothing is added here.
-
 function document(content, background, crisp) {
   const edges = crisp ? ' shape-rendering="crispEdges"' : '';
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${CANVAS} ${CANVAS}" fill="none"${edges}>` +
@@ -41,24 +38,38 @@ function gammaTable(gamma) {
   return table;
 }
 
-// Halve the double-size rendering and light it in the same pass.
-function averageAndLight(pixels, size, light) {
-  const out = Buffer.allocUnsafe(size * size * 3);
+// The light falls on the double-size rendering, before the averaging: a border of
+// an over-exposed shape then stays as soft as any other.
+function lit(pixels, side, light) {
+  const out = new Uint8Array(side * side * 3);
   const table = gammaTable(light.gamma);
-  const gain = light.cast.map((c) => (c * LUT_STEPS) / (4 * 255));
-  const stepX = Math.cos(light.direction) * light.depth;
-  const stepY = Math.sin(light.direction) * light.depth;
-  const row = size * 8;
-  let at = 0;
-  for (let y = 0; y < size; y++) {
-    const shadeY = 1 + stepY * ((2 * y + 1) / size - 1);
-    for (let x = 0; x < size; x++) {
-      const shade = shadeY + stepX * ((2 * x + 1) / size - 1);
-      const p = y * 2 * row + x * 8;
+  const gain = light.cast.map((c) => (c * LUT_STEPS) / 255);
+  const slopeX = Math.cos(light.direction) * light.depth;
+  const slopeY = Math.sin(light.direction) * light.depth;
+  let to = 0;
+  let from = 0;
+  for (let y = 0; y < side; y++) {
+    const rowShade = 1 + slopeY * ((2 * y + 1) / side - 1);
+    for (let x = 0; x < side; x++, from += 4) {
+      const shade = rowShade + slopeX * ((2 * x + 1) / side - 1);
       for (let c = 0; c < 3; c++) {
-        const sum = pixels[p + c] + pixels[p + 4 + c] + pixels[p + row + c] + pixels[p + row + 4 + c];
-        const value = Math.min(LUT_STEPS, sum * gain[c] * shade);
-        out[at++] = table[Math.round(value)];
+        const value = Math.min(LUT_STEPS, pixels[from + c] * gain[c] * shade);
+        out[to++] = table[Math.round(value)];
+      }
+    }
+  }
+  return out;
+}
+
+function halved(pixels, size) {
+  const out = Buffer.allocUnsafe(size * size * 3);
+  const row = size * 6;
+  let to = 0;
+  for (let y = 0; y < size; y++) {
+    for (let x = 0; x < size; x++) {
+      const p = y * 2 * row + x * 6;
+      for (let c = p; c < p + 3; c++) {
+        out[to++] = (pixels[c] + pixels[c + 3] + pixels[c + row] + pixels[c + row + 3] + 2) >> 2;
       }
     }
   }
@@ -68,7 +79,7 @@ function averageAndLight(pixels, size, light) {
 /** RGB bytes of one head, size x size x 3. */
 export function paintPicture(art, head, size) {
   const svg = document(recolour(stack(art, head, 'picture'), head.colours), head.background, false);
-  return averageAndLight(rasterise(svg, size * 2), size, head.light);
+  return halved(lit(rasterise(svg, size * 2), size * 2, head.light), size);
 }
 
 /** Class indices of the same head, size x size. */
