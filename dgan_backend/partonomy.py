@@ -99,6 +99,12 @@ class Partonomy:
     def depth(self, name: str) -> int:
         return len(self.ancestors(name))
 
+    @cached_property
+    def descends(self) -> npt.NDArray[np.bool_]:
+        """[K, K] bool; `descends[a, b]`: class a is a part (of a part ...) of class b."""
+        above = [set(self.ancestors(name)) for name in self.classes]
+        return np.array([[b in chain for b in self.classes] for chain in above], dtype=bool)
+
     def class_order(self) -> list[int]:
         """Class indices, parents before their parts, background left out."""
         named = [part for part in self.parts if part.index]

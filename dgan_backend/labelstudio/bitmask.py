@@ -1,0 +1,42 @@
+"""BitmaskLabels masks: a PNG as data URL, black pixels on transparent ground."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+_PREFIX = "data:image/png;base64,"
+_MAX_PIXELS = 100_000_000
+
+
+def encode(mask: npt.NDArray[np.bool_]) -> str:
+    """[H, W] bool -> data URL of a PNG whose alpha is 255 inside and 0 outside."""
+    pixels = np.zeros((*mask.shape, 2), dtype=np.uint8)
+    pixels[:, :, 1] = mask * np.uint8(255)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return _PREFIX + base64.b64encode(file.getvalue()).decode()
+
+
+def decode(url: str, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Data URL -> [H, W] bool, alpha > 0; a PNG of another size is scaled to the nearest pixel,
+    as Label Studio shows it stretched. Raises ValueError when there is no PNG in it.
+    """
+    if not isinstance(url, str) or not url.startswith(_PREFIX):
+        raise ValueError(f"its imageDataURL does not begin with {_PREFIX}")
+    try:
+        data = base64.b64decode(url[len(_PREFIX) :], validate=True)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as png:
+            if png.width * png.height > _MAX_PIXELS:
+                raise ValueError(f"its PNG of {png.width} x {png.height} is too large")
+            alpha = png.convert("RGBA").getchannel("A")
+    except (binascii.Error, OSError, SyntaxError) as error:
+        raise ValueError("its PNG is cut short or broken") from error
+    if alpha.size != (width, height):
+        alpha = alpha.resize((width, height), Image.Resampling.NEAREST)
+    return np.asarray(alpha) > 0

@@ -1,0 +1,146 @@
+"""A project's labeling config: its picture, its segmentation control and its labels."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from typing import Any
+
+from dgan_backend.errors import DganError
+from dgan_backend.partonomy import Partonomy
+
+# Control tag -> kind of region, the preferred one first: brush has the better export tools.
+CONTROLS = {"BrushLabels": "brush", "BitmaskLabels": "bitmask", "PolygonLabels": "polygon"}
+_KINDS = {tag.lower(): kind for tag, kind in CONTROLS.items()}
+_TAGS = {kind: tag for tag, kind in CONTROLS.items()}
+
+
+@dataclass(frozen=True)
+class Label:
+    """One `<Label>`; empty strings stand for attributes that it does not have."""
+
+    value: str
+    alias: str = ""
+    color: str = ""
+    parent: str = ""
+
+    @property
+    def spelling(self) -> str:
+        """What Label Studio writes into regions: the alias where there is one."""
+        return self.alias or self.value
+
+
+@dataclass(frozen=True)
+class LabelingConfig:
+    """What the backend needs of a labeling config.
+
+    image:     name of the `<Image>` tag (`to_name` of regions)
+    image_key: key of the picture's URL in a task's data
+    kind:      "brush", "bitmask" or "polygon"
+    from_name: name of the control tag
+    smart:     whether the control is meant for interactive use
+    """
+
+    image: str
+    image_key: str
+    kind: str
+    from_name: str
+    labels: tuple[Label, ...]
+    smart: bool = False
+
+
+def parse_config(xml: str) -> LabelingConfig:
+    """Read a labeling config; raises DganError that says which tag is missing or wrong.
+
+    With several segmentation controls the first kind of CONTROLS wins.
+    """
+    root = _parse_xml(xml)
+    images = {tag.get("name", ""): tag for tag in root.iter() if _is(tag, "image")}
+    for kind in CONTROLS.values():
+        for tag in root.iter():
+            if _is(tag, f"{kind}labels") and tag.get("toName", "") in images:
+                return _read_control(tag, kind, images[tag.get("toName", "")])
+    raise DganError(
+        f"The labeling config has no {', '.join(CONTROLS)} for an Image; add one with your labels "
+        "at Settings > Labeling Interface."
+    )
+
+
+def labeling_config(partonomy: Partonomy, control: str = "brush") -> str:
+    """A labeling config (XML) whose labels are the classes of a partonomy, in tree order.
+
+    control: "brush", "bitmask" or "polygon"
+    """
+    if control not in _TAGS:
+        raise DganError(f"There is no control {control!r}; choose brush, bitmask or polygon.")
+    view = ET.Element("View")
+    # Parts are a few pixels wide: show them as pixels, and let people zoom in.
+    ET.SubElement(
+        view, "Image", name="image", value="$image", zoom="true", zoomControl="true",
+        smoothing="false",
+    )  # fmt: skip
+    tag = ET.SubElement(view, _TAGS[control], name="parts", toName="image")
+    for part in partonomy.parts:
+        if part.index:
+            label = ET.SubElement(tag, "Label", value=part.name, background=part.color)
+            if part.parent:
+                label.set("parent", part.parent)
+    ET.indent(view)
+    return ET.tostring(view, encoding="unicode")
+
+
+class _NoDoctype(ET.TreeBuilder):
+    """Entities need a document type, so refusing it refuses entity expansion altogether."""
+
+    def doctype(self, *_: Any) -> None:
+        raise DganError("The labeling config has a <!DOCTYPE>, which is not allowed; remove it.")
+
+
+def _parse_xml(xml: str) -> ET.Element:
+    if not isinstance(xml, str) or not xml.strip():
+        raise DganError(
+            "The project has no labeling config yet; write one at Settings > Labeling Interface."
+        )
+    parser = ET.XMLParser(target=_NoDoctype())
+    try:
+        parser.feed(xml)
+        return parser.close()
+    except (ET.ParseError, UnicodeEncodeError) as error:
+        raise DganError(f"The labeling config is not valid XML: {error}.") from error
+
+
+def _is(tag: ET.Element, name: str) -> bool:
+    return tag.tag.lower() == name
+
+
+def _read_control(tag: ET.Element, kind: str, image: ET.Element) -> LabelingConfig:
+    value = image.get("value", "").strip()
+    if not re.fullmatch(r"\$[^\s$]+", value):
+        raise DganError(
+            f"The Image tag {image.get('name')!r} shows {value!r}; its value must be one key of "
+            'the task data, like value="$image".'
+        )
+    labels = tuple(_read_label(label) for label in tag.iter() if _is(label, "label"))
+    if not any(label.value for label in labels):
+        raise DganError(
+            f"{_TAGS[kind]} {tag.get('name')!r} has no <Label>; write its labels into the "
+            "labeling config (labels that come from the task data are not supported)."
+        )
+    return LabelingConfig(
+        image=image.get("name", ""),
+        image_key=value[1:],
+        kind=kind,
+        from_name=tag.get("name", ""),
+        labels=tuple(label for label in labels if label.value),
+        smart=tag.get("smart", "").lower() == "true",
+    )
+
+
+def _read_label(tag: ET.Element) -> Label:
+    return Label(
+        value=tag.get("value", "").strip(),
+        alias=tag.get("alias", "").strip(),
+        color=tag.get("background", "").strip(),
+        parent=tag.get("parent", "").strip(),
+    )

@@ -1,0 +1,186 @@
+"""Label maps to Label Studio regions and back, at the picture's natural size.
+
+Written: one region for each present class (polygons: for each outline), parents before their
+parts. A brush or bitmask region of an inner node holds that class's own pixels, without those of
+its parts, so regions never overlap and reading them back gives the same label map; a polygon
+covers its parts, which come later. Background is never written, also when the config has a label
+for it: pixels without a region are background, and a region over the whole picture would have to
+be corrected along with every part.
+
+Read: any mix of the three kinds. Where regions overlap a descendant wins over its ancestor, else
+the later region.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dgan_backend.errors import DganError
+from dgan_backend.labelstudio import bitmask, brush, polygon
+from dgan_backend.labelstudio.binding import Binding
+
+LabelMap = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Region = dict[str, Any]
+
+
+def to_regions(
+    labels: LabelMap,
+    uncertainty: npt.NDArray[np.float32] | None,
+    binding: Binding,
+    max_uncertainty: float = 1.0,
+    tolerance: float = 0.75,
+    min_area: int = 0,
+) -> list[Region]:
+    """Regions of a label map, labeled as the project's config spells them.
+
+    labels:          [H, W] uint8, class index, H and W of the picture as the browser shows it
+    uncertainty:     [H, W] float32 in [0, max_uncertainty]; a region's score is
+                     1 - its mean uncertainty / max_uncertainty (no scores without the map)
+    tolerance, min_area: for polygons only, see `polygon.rings`
+    Classes without a label in the config are written as their nearest ancestor that has one.
+    """
+    labels = binding.folded()[labels]
+    if binding.config.kind == "polygon":
+        return [
+            _region(binding, ring.index, _percent(ring.points, labels.shape), ring.own,
+                    uncertainty, max_uncertainty)
+            for ring in polygon.rings(labels, binding.partonomy, tolerance, min_area)
+        ]  # fmt: skip
+    regions = []
+    for index in binding.partonomy.class_order():
+        mask = labels == index
+        if mask.any():
+            value = _mask_value(binding.config.kind, mask)
+            regions.append(_region(binding, index, value, mask, uncertainty, max_uncertainty))
+    return regions
+
+
+def to_label_map(
+    regions: Iterable[Mapping[str, Any]], binding: Binding, height: int, width: int, fill: int = 0
+) -> LabelMap:
+    """Read an annotation's regions into a label map [H, W] uint8; `fill` marks bare pixels.
+
+    Regions of other tags (choices, boxes ...) and of other pictures are passed over. Raises
+    DganError that names the region and its label when its size, label or mask cannot be used.
+    """
+    labels = np.zeros((height, width), dtype=np.uint8)
+    painted = np.zeros((height, width), dtype=bool)
+    for region in regions:
+        kind = str(region.get("type", "")).removesuffix("labels")
+        if kind not in _READERS or region.get("to_name") != binding.config.image:
+            continue
+        index = _class(region, kind, binding)
+        mask = _read_mask(region, kind, height, width)
+        kept = painted & binding.partonomy.descends[:, index][labels]
+        labels[mask & ~kept] = index
+        painted |= mask
+    labels[~painted] = fill
+    return labels
+
+
+def _region(
+    binding: Binding,
+    index: int,
+    value: dict[str, Any],
+    own: Mask,
+    uncertainty: npt.NDArray[np.float32] | None,
+    max_uncertainty: float,
+) -> Region:
+    config = binding.config
+    height, width = own.shape
+    kind = f"{config.kind}labels"
+    region = {
+        "id": uuid.uuid4().hex[:10],
+        "type": kind,
+        "from_name": config.from_name,
+        "to_name": config.image,
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "value": {**value, kind: [binding.label_of[index]]},
+    }
+    if uncertainty is not None:
+        score = 1.0 - float(uncertainty[own].mean()) / max_uncertainty
+        region["score"] = round(min(1.0, max(0.0, score)), 4)
+    return region
+
+
+def _mask_value(kind: str, mask: Mask) -> dict[str, Any]:
+    if kind == "brush":
+        return {"format": "rle", "rle": brush.encode(mask)}
+    return {"imageDataURL": bitmask.encode(mask)}
+
+
+def _percent(points: polygon.Points, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Points in percent of the picture; four decimals are far below a pixel's half."""
+    scaled = points * 100.0 / np.array([shape[1], shape[0]], dtype=np.float64)
+    return {"points": scaled.round(4).tolist(), "closed": True}
+
+
+def _class(region: Mapping[str, Any], kind: str, binding: Binding) -> int:
+    """The class of a region; of several labels (choice="multiple") the deepest."""
+    value = region.get("value")
+    labels = value.get(f"{kind}labels") if isinstance(value, Mapping) else None
+    if not isinstance(labels, list) or not labels:
+        raise DganError(f"Region {region.get('id')!r} has no label; give it one or delete it.")
+    unknown = [label for label in labels if label not in binding.class_of]
+    if unknown:
+        raise DganError(
+            f"Region {region.get('id')!r} has the label {unknown[0]!r}, which is not in the "
+            f"labeling config ({', '.join(binding.class_of)}); relabel the region, or add the "
+            "label again."
+        )
+    partonomy = binding.partonomy
+    indices = [binding.class_of[label] for label in labels]
+    return max(indices, key=lambda index: partonomy.depth(partonomy.classes[index]))
+
+
+def _read_mask(region: Mapping[str, Any], kind: str, height: int, width: int) -> Mask:
+    size = (region.get("original_width"), region.get("original_height"))
+    try:
+        if size != (width, height):
+            raise ValueError(
+                f"it was drawn on {size[0]} x {size[1]} pixels, not {width} x {height}"
+            )
+        if region.get("image_rotation"):
+            raise ValueError("it was drawn on the picture turned; turn the picture back first")
+        return _READERS[kind](region["value"], height, width)
+    except (ValueError, KeyError) as error:
+        labels = region["value"].get(f"{kind}labels")
+        raise DganError(
+            f"Region {region.get('id')!r} ({', '.join(labels)}) cannot be read: {_say(error)}. "
+            "Open its task in Label Studio, delete the region and draw it again."
+        ) from error
+
+
+def _say(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _read_brush(value: Mapping[str, Any], height: int, width: int) -> Mask:
+    return brush.decode(value["rle"], height, width)
+
+
+def _read_bitmask(value: Mapping[str, Any], height: int, width: int) -> Mask:
+    return bitmask.decode(value["imageDataURL"], height, width)
+
+
+def _read_polygon(value: Mapping[str, Any], height: int, width: int) -> Mask:
+    try:
+        points = np.array(value["points"], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError("its points are not pairs of numbers") from error
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
+        raise ValueError("it needs three points or more")
+    if not np.isfinite(points).all():
+        raise ValueError("its points are not finite")
+    return polygon.rasterize(points * [width / 100.0, height / 100.0], height, width)
+
+
+_READERS = {"brush": _read_brush, "bitmask": _read_bitmask, "polygon": _read_polygon}
