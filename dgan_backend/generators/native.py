@@ -1,0 +1,220 @@
+"""The one format inside the house: a folder of safetensors and a JSON card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dgan_backend.errors import DganError
+from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
+
+FORMAT = "dgan-backend generator 1"
+CARD, WEIGHTS = "card.json", "generator.safetensors"
+SHIPPED = Path(__file__).parent.parent / "shipped" / "generators"
+
+
+@dataclass(frozen=True)
+class GeneratorCard:
+    """What a generator is and where it comes from.
+
+    truncation: the psi that samples are drawn with. training: what it was trained on and for how
+    long, in plain words and numbers.
+    """
+
+    name: str
+    architecture: StyleGAN2Config
+    sha256: str
+    truncation: float = 0.7
+    licence: str = ""
+    attribution: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "family": "stylegan2",
+            "architecture": self.architecture.to_json(),
+            "sha256": self.sha256,
+            "truncation": self.truncation,
+            "licence": self.licence,
+            "attribution": self.attribution,
+            "training": self.training,
+        }
+
+
+class Generator(StyleGAN2):
+    """A StyleGAN2 with a name: a latent of it *is* its picture (noise is fixed)."""
+
+    def __init__(self, card: GeneratorCard) -> None:
+        super().__init__(card.architecture)
+        self.card = card
+
+    @property
+    def id(self) -> str:
+        """Name and the first 8 hex digits of the weights' SHA-256."""
+        return f"{self.card.name}-{self.card.sha256[:8]}"
+
+    @property
+    def resolution(self) -> int:
+        return self.config.resolution
+
+    @property
+    def z_dim(self) -> int:
+        return self.config.z_dim
+
+    @property
+    def w_dim(self) -> int:
+        return self.config.w_dim
+
+    @property
+    def num_ws(self) -> int:
+        return self.config.num_ws
+
+    @property
+    def device(self) -> torch.device:
+        return self.mapping.w_avg.device
+
+    def latent_from_seed(self, seed: int) -> Tensor:
+        """z [1, z_dim] float32: numpy RandomState(seed), bit-identical on every machine.
+
+        seed: a whole number in [0, 2^32).
+        """
+        z = np.random.RandomState(seed).randn(1, self.z_dim).astype(np.float32)
+        return torch.from_numpy(z).to(self.device)
+
+
+def load_generator(name: str | Path, device: str = "cpu") -> Generator:
+    """Load a shipped generator by its name, or a native folder by its path.
+
+    Raises DganError that names the file at fault and what to do.
+    """
+    folder = generator_folder(name)
+    card = read_card(folder)
+    path = folder / WEIGHTS
+    tensors = read_tensors(path)
+    if (found := file_hash(path)) != card.sha256:
+        raise DganError(f"{path} has SHA-256 {found[:8]}..., its card says {card.sha256[:8]}...: "
+                        "one of the two was replaced; fetch both again.")  # fmt: skip
+    generator = Generator(card)
+    generator.load_tensors(tensors)
+    return generator.eval().requires_grad_(False).to(device)
+
+
+def shipped_generators() -> list[str]:
+    """Names of the generators that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CARD}"))
+
+
+def generator_folder(name: str | Path) -> Path:
+    """The native folder that a shipped name or a path means; raises DganError when none does."""
+    if isinstance(name, str) and name in shipped_generators():
+        return SHIPPED / name
+    path = Path(name)
+    if path.is_dir():
+        return path
+    known = ", ".join(shipped_generators()) or "none"
+    if path.is_file():
+        raise DganError(
+            f"{path} is a single file; a generator is a folder with {CARD} and {WEIGHTS}. "
+            "Other formats cannot be read yet."
+        )
+    raise DganError(f"There is no generator {str(name)!r}: shipped are {known}; or give a folder.")
+
+
+def read_card(folder: Path) -> GeneratorCard:
+    """Read a native folder's card; raises DganError that names the file and the key at fault."""
+    path = folder / CARD
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DganError(f"{folder} has no {CARD}, so it is no native generator folder.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DganError(f"{path} is not JSON ({error}).") from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        found = value.get("format") if isinstance(value, dict) else type(value).__name__
+        raise DganError(f"{path} has format {found!r}; this version reads {FORMAT!r}.")
+    try:
+        return GeneratorCard(
+            name=value["name"],
+            architecture=StyleGAN2Config.from_json(value["architecture"]),
+            sha256=value["sha256"],
+            truncation=float(value["truncation"]),
+            licence=value.get("licence", ""),
+            attribution=value.get("attribution", ""),
+            training=value.get("training", {}),
+        )
+    except KeyError as error:
+        raise DganError(f"{path} misses the key {error}.") from error
+    except (TypeError, ValueError, DganError) as error:
+        raise DganError(f"{path}: {error}") from error
+
+
+def save_generator(
+    folder: Path,
+    name: str,
+    network: StyleGAN2,
+    *,
+    truncation: float = 0.7,
+    licence: str = "",
+    attribution: str = "",
+    training: dict[str, Any] | None = None,
+) -> GeneratorCard:
+    """Write a network as a native folder, weights in float16; returns the card written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = network.state_dict()
+    tensors = {k: v for k, v in state.items() if not k.endswith("resample_filter")}
+    write_tensors(folder / WEIGHTS, tensors)
+    card = GeneratorCard(
+        name=name,
+        architecture=network.config,
+        sha256=file_hash(folder / WEIGHTS),
+        truncation=truncation,
+        licence=licence,
+        attribution=attribution,
+        training=training or {},
+    )
+    write_json(folder / CARD, card.to_json())
+    return card
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; raises DganError that names it when it is something else."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise DganError(f"{path} is missing; copy the whole folder again.") from None
+    except (SafetensorError, OSError) as error:
+        raise DganError(f"{path} is not a safetensors file or is cut short ({error}).") from error
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], dtype: torch.dtype | None = torch.float16) -> None:
+    """Write tensors in one step, floats as `dtype` (None = as they are)."""
+    stored = {
+        name: (t.to(dtype) if dtype and t.is_floating_point() else t).detach().cpu().contiguous()
+        for name, t in tensors.items()
+    }
+    partial = path.with_suffix(".partial")
+    save_file(stored, partial)
+    partial.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON in one step."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

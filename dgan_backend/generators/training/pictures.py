@@ -1,0 +1,57 @@
+"""A folder of pictures as training batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from dgan_backend.errors import DganError
+from dgan_backend.pictures import load_square, to_tensor
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_CACHE_BYTES = 4 * 2**30
+
+
+class PictureFolder:
+    """Pictures of a folder (searched with its subfolders), centre-cropped to a square.
+
+    `holdback` pictures, the last by name, are left out of training for measuring.
+    Decoded pictures are kept in memory while they fit in 4 GiB.
+    Raises DganError when the folder holds fewer than 2 pictures for training.
+    """
+
+    def __init__(self, folder: Path, resolution: int, holdback: int) -> None:
+        if not folder.is_dir():
+            raise DganError(f"{folder} is no folder of pictures.")
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        holdback = min(holdback, len(paths) // 10)
+        if len(paths) - holdback < 2:
+            raise DganError(f"{folder} holds {len(paths)} pictures ({', '.join(SUFFIXES)}); add some.")
+        self.train, self.held_back = paths[: len(paths) - holdback], paths[len(paths) - holdback :]
+        self.held_back = self.held_back or self.train[:16]
+        self.resolution = resolution
+        fits = len(self.train) * 3 * resolution**2 <= _CACHE_BYTES
+        shape = (len(self.train) if fits else 0, resolution, resolution, 3)
+        self._cache = np.empty(shape, dtype=np.uint8)
+        self._cached = np.zeros(len(self._cache), dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def batch(self, indices: np.ndarray) -> Tensor:
+        """[N, 3, R, R] float32 in [-1, 1]."""
+        return to_tensor(np.stack([self._picture(int(i)) for i in indices]))
+
+    def measuring_set(self, count: int) -> Tensor:
+        """Up to `count` held-back pictures, [N, 3, R, R] float32 in [-1, 1]."""
+        return to_tensor(np.stack([load_square(p, self.resolution) for p in self.held_back[:count]]))
+
+    def _picture(self, index: int) -> np.ndarray:
+        if index >= len(self._cache):
+            return load_square(self.train[index], self.resolution)
+        if not self._cached[index]:
+            self._cache[index] = load_square(self.train[index], self.resolution)
+            self._cached[index] = True
+        return self._cache[index]
