@@ -1,0 +1,243 @@
+"""A thin client for the part of Label Studio's API that the backend uses.
+
+label-studio-sdk has a client too. It is not used here because it cannot download media (its
+`files.download` drops the bytes), stream with a bound, or take part in redirect checks; because
+its errors are dumps of headers where people need the next step; and because its import takes a
+second and 100 MB in processes that make five calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.tokens import Token
+
+_PAGE = 100
+
+
+class LabelStudioError(DganError):
+    """Label Studio said no or could not be reached; `status` is its HTTP status, 0 if none."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class LabelStudioClient:
+    """Label Studio at `url`, with a legacy token or a personal access token.
+
+    trusted: whether an admin named the URL (rather than a /setup request)
+    """
+
+    def __init__(
+        self, url: str, token: str, timeout: float = 30.0, *, trusted: bool = True
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.trusted = trusted
+        self._http = httpx.Client(timeout=httpx.Timeout(timeout, connect=5.0))
+        self._token = Token(token, self._exchange)
+
+    def __enter__(self) -> LabelStudioClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def link(self, path: str) -> str:
+        """The full URL of a path; a path that already has the URL's own prefix keeps it."""
+        prefix = httpx.URL(self.url).path.rstrip("/")
+        if prefix and path.startswith(f"{prefix}/"):
+            path = path[len(prefix) :]
+        return self.url + path
+
+    def owns(self, url: str) -> bool:
+        """Whether a URL has this Label Studio's scheme, host and port."""
+        return _origin(httpx.URL(url)) == _origin(httpx.URL(self.url))
+
+    # Projects, tasks, predictions
+
+    def create_project(self, title: str, label_config: str, **fields: Any) -> dict[str, Any]:
+        body = {"title": title, "label_config": label_config, **fields}
+        return self._object("POST", "/api/projects/", json=body)
+
+    def project(self, project: int) -> dict[str, Any]:
+        return self._object("GET", f"/api/projects/{project}/")
+
+    def update_project(self, project: int, **fields: Any) -> dict[str, Any]:
+        return self._object("PATCH", f"/api/projects/{project}/", json=fields)
+
+    def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Import tasks (`{"data": {...}, "predictions": [...]}`); their ids, in order."""
+        path = f"/api/projects/{project}/import?return_task_ids=true"
+        return list(self._object("POST", path, json=list(tasks)).get("task_ids", []))
+
+    def upload_files(self, project: int, files: Sequence[Path]) -> list[int]:
+        """Upload pictures, one task each; their task ids."""
+        path = f"/api/projects/{project}/import?return_task_ids=true"
+        parts = [("file", (file.name, file.read_bytes())) for file in files]
+        return list(self._object("POST", path, files=parts).get("task_ids", []))
+
+    def tasks(self, project: int) -> Iterator[dict[str, Any]]:
+        """All tasks of a project with their annotations and predictions, page by page."""
+        query = {"project": project, "page_size": _PAGE, "fields": "all"}
+        seen, page = 0, 1
+        while True:
+            answer = self._object("GET", "/api/tasks/", params={**query, "page": page})
+            found = answer.get("tasks", [])
+            yield from found
+            seen, page = seen + len(found), page + 1
+            if not found or seen >= answer.get("total", 0):
+                return
+
+    def task(self, task: int) -> dict[str, Any]:
+        """One task with its annotations and predictions. Label Studio asks the project's backend
+        for a prediction when the task has none."""
+        return self._object("GET", f"/api/tasks/{task}/")
+
+    def import_predictions(self, project: int, predictions: Sequence[Mapping[str, Any]]) -> int:
+        """Store predictions (`task`, `result`, `score`, `model_version`); how many were taken.
+
+        Label Studio passes over those that do not fit the labeling config without a word, so
+        compare the number.
+        """
+        path = f"/api/projects/{project}/import/predictions"
+        return int(self._object("POST", path, json=list(predictions)).get("created", 0))
+
+    # The ML backend
+
+    def connect_backend(
+        self,
+        project: int,
+        url: str,
+        title: str = "dgan-backend",
+        *,
+        extra_params: Mapping[str, Any] | None = None,
+        basic_auth: tuple[str, str] | None = None,
+        interactive: bool = False,
+    ) -> dict[str, Any]:
+        """Connect an ML backend; Label Studio calls its /health and /setup at once."""
+        body: dict[str, Any] = {"project": project, "url": url, "title": title}
+        body["is_interactive"] = interactive
+        if extra_params:
+            body["extra_params"] = dict(extra_params)
+        if basic_auth:
+            user, password = basic_auth
+            body.update(auth_method="BASIC_AUTH", basic_auth_user=user, basic_auth_pass=password)
+        return self._object("POST", "/api/ml/", json=body)
+
+    def backends(self, project: int) -> list[dict[str, Any]]:
+        return list(self.request("GET", "/api/ml/", params={"project": project}))
+
+    def webhooks(self, project: int) -> list[dict[str, Any]]:
+        return list(self.request("GET", "/api/webhooks/", params={"project": project}))
+
+    # Anything
+
+    def get_bytes(self, path: str) -> bytes:
+        """What lies at a path of Label Studio, `/data/upload/1/x.png` say."""
+        return self._send("GET", path).content
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        """One call; the JSON of its answer, None when it has none. Options as httpx has them."""
+        response = self._send(method, path, **options)
+        if not response.content:
+            return None
+        try:
+            return response.json()
+        except ValueError:
+            raise LabelStudioError(
+                f"{self.url} answered {method} {path} without JSON; is LABEL_STUDIO_URL right?",
+                response.status_code,
+            ) from None
+
+    @contextmanager
+    def stream(self, url: str) -> Iterator[httpx.Response]:
+        """GET one of this Label Studio's URLs (see `owns`), answers and redirects as they come.
+
+        The token goes along, so the caller must check where a redirect leads.
+        """
+        for renew in (False, True):
+            with self._http.stream("GET", url, headers=self._token.header(renew)) as response:
+                if response.status_code == 401 and self._token.renewable and not renew:
+                    continue
+                yield response
+                return
+
+    def _object(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        answer = self.request(method, path, **options)
+        if not isinstance(answer, dict):
+            raise LabelStudioError(f"{self.url} answered {method} {path} with {type(answer)}.")
+        return answer
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        response = self._once(method, path, self._token.header(), **options)
+        if response.status_code == 401 and self._token.renewable:
+            response = self._once(method, path, self._token.header(renew=True), **options)
+        if response.is_success:
+            return response
+        raise LabelStudioError(self._refusal(method, path, response), response.status_code)
+
+    def _once(
+        self, method: str, path: str, headers: Mapping[str, str], **options: Any
+    ) -> httpx.Response:
+        try:
+            return self._http.request(method, self.link(path), headers=headers, **options)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise LabelStudioError(
+                f"Label Studio at {self.url} cannot be reached ({say(error)}); check that it runs "
+                "and that LABEL_STUDIO_URL is right."
+            ) from error
+
+    def _exchange(self, token: str) -> str:
+        response = self._once("POST", "/api/token/refresh", {}, json={"refresh": token})
+        if not response.is_success:
+            raise LabelStudioError(refused_token(self.url), 401)
+        return str(response.json()["access"])
+
+    def _refusal(self, method: str, path: str, response: httpx.Response) -> str:
+        if response.status_code == 401:
+            return refused_token(self.url)
+        if response.is_redirect:
+            where = response.headers.get("location", "")
+            return f"{self.url} redirects {path} to {where}; set LABEL_STUDIO_URL to where it is."
+        said = f"Label Studio answered {response.status_code} to {method} {path}"
+        return f"{said}: {_detail(response)}"
+
+
+def refused_token(url: str) -> str:
+    """What to do about a 401."""
+    return (
+        f"Label Studio at {url} refused the token (401). LABEL_STUDIO_API_KEY takes a personal "
+        "access token (Account & Settings > Personal Access Token), or a legacy token where the "
+        "organization allows them (Organization > Access Token Settings, or start Label Studio "
+        "with --enable-legacy-api-token)."
+    )
+
+
+def say(error: Exception) -> str:
+    """An httpx error in a few words; some have no message of their own."""
+    return str(error) or type(error).__name__
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int]:
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        body = response.json()
+    except ValueError:
+        return response.text[:200]
+    if isinstance(body, dict):
+        found = body.get("validation_errors") or body.get("detail") or body
+        return str(found)[:1000]
+    return str(body)[:1000]

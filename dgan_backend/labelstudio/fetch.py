@@ -1,0 +1,171 @@
+"""Fetch bytes from a URL that somebody wrote into a task, without becoming their errand boy.
+
+A task's URL is whatever an annotator imported. Fetched from inside the network it could reach
+the cloud's metadata address or an admin page, so: only http and https; every address that a host
+resolves to must be public, unless the host is Label Studio's own or in ALLOWED_IMAGE_HOSTS; the
+connection goes to the very address that was checked (no second look-up); each redirect is checked
+anew; and the token goes to Label Studio's own scheme, host and port only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import httpx
+
+from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError, refused_token, say
+
+_MAX_REDIRECTS = 5
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class FetchError(Exception):
+    """The bytes cannot be had; the message says why and what to do, without the URL."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """max_bytes of a file as stored, max_pixels of a picture, seconds for the whole fetch."""
+
+    max_bytes: int = 64 * 1024 * 1024
+    max_pixels: int = 50_000_000
+    seconds: float = 30.0
+
+
+def fetch(
+    url: str, site: LabelStudioClient | None, allowed_hosts: tuple[str, ...], limits: Limits
+) -> bytes:
+    """The bytes at an http(s) URL; raises FetchError."""
+    deadline = time.monotonic() + limits.seconds
+    try:
+        for _ in range(_MAX_REDIRECTS + 1):
+            with _open(url, site, allowed_hosts) as response:
+                target = _redirect(response, url, site)
+                if target is None:
+                    return _read(response, limits, deadline)
+                url = target
+    except LabelStudioError as error:
+        raise FetchError(str(error)) from error
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        raise FetchError(f"cannot be fetched ({say(error)}); check the URL") from error
+    raise FetchError(f"was redirected more than {_MAX_REDIRECTS} times; give its final URL")
+
+
+@contextmanager
+def _open(
+    url: str, site: LabelStudioClient | None, allowed_hosts: tuple[str, ...]
+) -> Iterator[httpx.Response]:
+    parsed = httpx.URL(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise FetchError("is no http or https URL; import the picture or give such a URL")
+    if site is not None and site.owns(url):
+        if not site.trusted:
+            _refuse_link_local(parsed)
+        with site.stream(url) as response:
+            yield response
+        return
+    address = _checked_address(parsed, allowed_hosts)
+    request = _client().build_request(
+        "GET",
+        parsed.copy_with(host=address),
+        headers={"Host": parsed.netloc.decode("ascii")},
+        extensions={"sni_hostname": parsed.host},  # the certificate is checked against it, too
+    )
+    response = _client().send(request, stream=True)
+    try:
+        yield response
+    finally:
+        response.close()
+
+
+@lru_cache(maxsize=1)
+def _client() -> httpx.Client:
+    # No kept connections: one that was opened (and certified) for a host must not be used for
+    # another host at the same address. No proxy from the environment: it would look up again.
+    return httpx.Client(
+        timeout=httpx.Timeout(15.0, connect=5.0),
+        limits=httpx.Limits(max_keepalive_connections=0),
+        trust_env=False,
+        headers={"User-Agent": "dgan-backend", "Accept-Encoding": "identity"},
+    )
+
+
+def _redirect(response: httpx.Response, url: str, site: LabelStudioClient | None) -> str | None:
+    """Where a redirect leads, or None when this is the answer; raises FetchError on errors."""
+    own = site is not None and site.owns(url)
+    if response.has_redirect_location:
+        target = httpx.URL(url).join(response.headers["location"])
+        if own and target.path.rstrip("/").endswith("/user/login"):
+            raise FetchError(refused_token(site.url if site else ""))
+        return str(target)
+    if response.status_code == 401 and own:
+        raise FetchError(refused_token(site.url if site else ""))
+    if response.status_code in (404, 410):
+        raise FetchError("does not exist (any more); import it again or correct the URL")
+    if not response.is_success:
+        raise FetchError(
+            f"cannot be fetched (its server answered {response.status_code}); check that the "
+            "backend may read it"
+        )
+    return None
+
+
+def _read(response: httpx.Response, limits: Limits, deadline: float) -> bytes:
+    data = bytearray()
+    for chunk in response.iter_bytes(65536):
+        data += chunk
+        if len(data) > limits.max_bytes:
+            raise FetchError(f"is over {limits.max_bytes // 2**20} MiB; import a smaller file")
+        if time.monotonic() > deadline:
+            raise FetchError(f"took over {limits.seconds:g} s to arrive; try again later")
+    return bytes(data)
+
+
+def _checked_address(url: httpx.URL, allowed_hosts: tuple[str, ...]) -> str:
+    """One address of the host, after all of them were checked."""
+    addresses = _resolve(url)
+    allowed = {url.host.lower(), f"{url.host.lower()}:{_port(url)}"} & set(allowed_hosts)
+    refused = [address for address in addresses if not _is_public(address)]
+    if refused and not allowed:
+        raise FetchError(
+            f"is at {url.host}, a private address ({refused[0]}) that task data must not point "
+            "to; if that is intended, add the host to ALLOWED_IMAGE_HOSTS"
+        )
+    return str(addresses[0])
+
+
+def _resolve(url: httpx.URL) -> list[Address]:
+    try:
+        found = socket.getaddrinfo(url.host, _port(url), type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise FetchError(f"is at {url.host}, which is not found ({error.strerror})") from error
+    # IPv4 first: containers often have no IPv6 route.
+    names = sorted({str(entry[4][0]).partition("%")[0] for entry in found}, key=lambda n: ":" in n)
+    return [ipaddress.ip_address(name) for name in names]
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return _is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+def _refuse_link_local(url: httpx.URL) -> None:
+    """A host name from /setup may be private, but never the cloud's metadata address."""
+    if any(address.is_link_local for address in _resolve(url)):
+        raise FetchError(f"is at {url.host}, a link-local address; set LABEL_STUDIO_URL instead")

@@ -1,0 +1,77 @@
+"""What Label Studio says about a project with each request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.binding import Binding, bind
+from dgan_backend.labelstudio.config import parse_config
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project and what its labels mean.
+
+    number:  its id, None where Label Studio does not say
+    binding: None when the labeling config or the extra params cannot be used; then `problem`
+             says why and what to do
+    hostname, access_token: Label Studio's address and its creator's legacy token, from /setup
+    """
+
+    number: int | None
+    binding: Binding | None
+    problem: str = ""
+    hostname: str = ""
+    access_token: str = field(default="", repr=False)
+
+    @property
+    def name(self) -> str:
+        return "project" if self.number is None else f"project-{self.number}"
+
+
+def open_project(
+    uid: object,
+    label_config: object,
+    extra_params: object = None,
+    hostname: object = "",
+    access_token: object = "",
+) -> Project:
+    """A project from the fields of a request, which are checked here.
+
+    uid: `"<id>.<creation time>"` as Label Studio sends it, or the id
+    """
+    number = project_number(uid)
+    url = hostname.rstrip("/") if isinstance(hostname, str) else ""
+    if not url.startswith(("http://", "https://")):
+        url = ""
+    token = access_token if isinstance(access_token, str) else ""
+    try:
+        config = parse_config(label_config if isinstance(label_config, str) else "")
+        binding = bind(config, number, read_extra_params(extra_params))
+    except DganError as error:
+        return Project(number, None, str(error), url, token)
+    return Project(number, binding, "", url, token)
+
+
+def project_number(uid: object) -> int | None:
+    """17 of "17.1795491060", "17" or 17; None when there is no number."""
+    text = str(uid if uid is not None else "").partition(".")[0]
+    return int(text) if text.isdecimal() else None
+
+
+def read_extra_params(value: object) -> Mapping[str, Any]:
+    """The extra params, which Label Studio stores as JSON; raises DganError if no object."""
+    if value in (None, ""):
+        return {}
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise DganError(f"The extra params are not valid JSON: {error}.") from error
+    if not isinstance(value, Mapping):
+        raise DganError(f"The extra params must be an object like {{}}, not {value!r:.80}.")
+    return value

@@ -1,0 +1,173 @@
+"""The HTTP contract of Label Studio's ML backends.
+
+Label Studio waits 1 s for /health, 3 s for /setup, 1 s for /webhook and 100 s for /predict, and
+drops pre-labels without a word when that is missed. So weights load in the background, and tasks
+are computed in a bounded pool with a deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import BackgroundTasks, FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from dgan_backend.auth import BasicAuth
+from dgan_backend.backend import Backend, preload
+from dgan_backend.compute import share
+from dgan_backend.errors import DganError
+from dgan_backend.model import DganModel
+from dgan_backend.predictor import Predictor
+from dgan_backend.reason import ReasonProtocol, error_response
+from dgan_backend.registry import Registry
+from dgan_backend.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PREDICT_DEADLINE = 85.0  # seconds; Label Studio gives up after 100
+_MAX_BODY = 256 * 2**20
+Event = dict[str, Any]
+
+
+def log_event(event: Event) -> None:
+    """What happens with a webhook's event; training will hook in here."""
+    project = event.get("project")
+    number = project.get("id") if isinstance(project, dict) else None
+    log.info("Project %s: event %s", number, event.get("action"))
+
+
+def create_app(
+    settings: Settings,
+    registry: Registry | None = None,
+    on_event: Callable[[Event], None] = log_event,
+    deadline: float = PREDICT_DEADLINE,
+) -> FastAPI:
+    """The ASGI app. on_event runs after a webhook was answered; deadline is /predict's, in s."""
+    registry = registry or Registry(settings.model_dir, settings.device)
+    backend = Backend(Predictor(settings, registry), deadline)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=preload, args=(registry,), name="preload", daemon=True).start()
+        yield
+        backend.close()
+
+    app = FastAPI(title="dgan-backend", lifespan=lifespan, openapi_url=None)
+    app.add_exception_handler(DganError, _answer_dgan_error)
+    app.add_exception_handler(StarletteHTTPException, _answer_http_error)
+    _add_routes(app, backend, on_event)
+    if settings.basic_auth_user or settings.basic_auth_pass:
+        if not (settings.basic_auth_user and settings.basic_auth_pass):
+            raise DganError("Set both BASIC_AUTH_USER and BASIC_AUTH_PASS, or neither.")
+        app.add_middleware(
+            BasicAuth, user=settings.basic_auth_user, password=settings.basic_auth_pass
+        )
+    return app
+
+
+def serve(settings: Settings, host: str = "0.0.0.0") -> None:
+    """Serve until SIGINT or SIGTERM; raises DganError when the port is in use."""
+    import torch
+
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for chatty in ("httpx", "httpcore"):  # they log whole URLs, with their signatures
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    torch.set_num_threads(share(1 + settings.workers, settings.threads))
+    listener = _listen(host, settings.port)
+    config = uvicorn.Config(
+        create_app(settings),
+        http=ReasonProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    log.info("Serving on http://%s:%d", host, settings.port)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _add_routes(app: FastAPI, backend: Backend, on_event: Callable[[Event], None]) -> None:
+    @app.get("/")
+    @app.get("/health")
+    async def health() -> Event:
+        return {"status": "UP", "model_class": DganModel.__name__}
+
+    @app.post("/setup")
+    async def setup(request: Request) -> Event:
+        body = await read_body(request)
+        return {"model_version": await run_in_threadpool(backend.setup, body)}
+
+    @app.post("/predict")
+    async def predict(request: Request) -> Event:
+        return {"results": await backend.predict(await read_body(request))}
+
+    @app.get("/versions")  # Label Studio sends GET with a body
+    @app.post("/versions")
+    async def versions(request: Request) -> Event:
+        body = await read_body(request, may_be_empty=True)
+        return {"versions": await run_in_threadpool(backend.versions, body)}
+
+    @app.post("/webhook")
+    async def webhook(request: Request, later: BackgroundTasks) -> Event:
+        later.add_task(_handle, on_event, await read_body(request))
+        return {"status": "ok"}
+
+
+def _handle(on_event: Callable[[Event], None], event: Event) -> None:
+    try:
+        on_event(event)
+    except Exception:
+        log.exception("Event %s was not handled", event.get("action"))
+
+
+async def read_body(request: Request, may_be_empty: bool = False) -> Event:
+    """The JSON object of a request; raises HTTPException 400 or 413."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > _MAX_BODY:
+            raise HTTPException(
+                413, f"The body is over {_MAX_BODY // 2**20} MiB; send fewer tasks."
+            )
+    if may_be_empty and not data:
+        return {}
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"The body is not valid JSON: {error}.") from error
+    if not isinstance(body, dict):
+        raise HTTPException(400, "The body must be a JSON object.")
+    return body
+
+
+async def _answer_dgan_error(request: Request, error: Exception) -> JSONResponse:
+    log.warning("%s: %s", request.url.path, error)
+    return error_response(400, str(error))
+
+
+async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StarletteHTTPException)
+    return error_response(error.status_code, str(error.detail))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        raise DganError(
+            f"Port {port} of {host} cannot be used ({error.strerror}); stop what uses it, "
+            "or set PORT."
+        ) from error
