@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dgan_backend.errors import DganError
@@ -12,18 +13,35 @@ from dgan_backend.inversion.encoder import Encoder, EncoderConfig
 CARD, WEIGHTS = "encoder.json", "encoder.safetensors"
 
 
-def save_encoder(folder: Path, encoder: Encoder) -> None:
+@dataclass(frozen=True)
+class InDomainErrors:
+    """Inversion errors of held-back in-domain pictures: their median and 99.9th percentile."""
+
+    median: float
+    limit: float
+
+
+def save_encoder(folder: Path, encoder: Encoder, errors: InDomainErrors | None = None) -> None:
     """Write an encoder beside its generator, weights in float16."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / WEIGHTS, encoder.state_dict())
-    write_json(folder / CARD, encoder.config.to_json())
+    card = {
+        "architecture": encoder.config.to_json(),
+        "in_domain_errors": asdict(errors) if errors else None,
+    }
+    write_json(folder / CARD, card)
 
 
-def load_encoder(generator: str | Path, device: str = "cpu") -> Encoder:
+def load_encoder(
+    generator: str | Path, device: str = "cpu"
+) -> tuple[Encoder, InDomainErrors | None]:
     """Load the encoder of a shipped generator or native folder; raises DganError without one."""
     folder = generator_folder(generator)
     try:
-        config = EncoderConfig.from_json(json.loads((folder / CARD).read_text(encoding="utf-8")))
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        encoder = Encoder(EncoderConfig.from_json(card["architecture"]))
+        measured = card.get("in_domain_errors")
+        errors = InDomainErrors(**measured) if measured else None
     except FileNotFoundError:
         raise DganError(
             f"{folder} has no {CARD}: this generator has no encoder, so pictures from outside "
@@ -31,9 +49,12 @@ def load_encoder(generator: str | Path, device: str = "cpu") -> Encoder:
         ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise DganError(f"{folder / CARD} is no encoder card ({error}).") from error
-    encoder = Encoder(config)
     try:
         encoder.load_state_dict({k: v.float() for k, v in read_tensors(folder / WEIGHTS).items()})
     except RuntimeError as error:
         raise DganError(f"{folder / WEIGHTS} does not fit {CARD} ({error}).") from error
-    return encoder.eval().requires_grad_(False).to(device)
+    return encoder.eval().requires_grad_(False).to(device), errors
+
+
+def has_encoder(generator: str | Path) -> bool:
+    return (generator_folder(generator) / CARD).is_file()

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from dgan_backend.generators.training import augment
 from dgan_backend.generators.training.networks import Networks
+from dgan_backend.inversion.losses import pixel_loss
 
 _R1_EVERY = 16
 _W_AVERAGE_DECAY = 0.995
@@ -119,14 +120,6 @@ class Step:
         average = self.networks.generator.mapping.w_avg
         average.lerp_(w.float().mean(dim=0), 1.0 - _W_AVERAGE_DECAY)
         self.networks.encoder.w_avg.copy_(average)
-
-
-def pixel_loss(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference at the full, half and quarter size."""
-    loss = F.l1_loss(a, b)
-    for size in (2, 4):
-        loss = loss + F.l1_loss(F.avg_pool2d(a, size), F.avg_pool2d(b, size))
-    return loss / 3
 
 
 def _changed(images: Tensor, change: augment.Augmentation | None) -> Tensor:

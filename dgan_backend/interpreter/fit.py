@@ -1,0 +1,200 @@
+"""Fitting the ensemble: all members at once, each on pixels of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dgan_backend.interpreter.ensemble import Ensemble
+from dgan_backend.interpreter.features import gather
+from dgan_backend.interpreter.sampling import Draw, PixelPool
+
+_BN_EPS = 1e-5
+_FEATURE_BYTES = 640 * 2**20  # gathered features of all members, float16
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """members: M. pixels: drawn for each member (fewer when features are many, see memory).
+
+    steps x batch pixels are seen by each member at Adam's rate, which falls as a half cosine.
+    hidden: widths of the two hidden layers; None = 128, 32 below 32 classes, else 256, 128
+    (datasetGAN_release). prior: strength of the log-prior correction in [0, 1].
+    """
+
+    members: int = 10
+    pixels: int = 16384
+    steps: int = 1200
+    batch: int = 256
+    rate: float = 1e-3
+    hidden: tuple[int, int] | None = None
+    prior: float = 1.0
+    seed: int = 0
+
+
+@dataclass
+class _Samples:
+    """What the members learn from: features [M, P, D] float16, labels [M, P] int64."""
+
+    features: Tensor
+    labels: Tensor
+
+
+def fit_ensemble(
+    maps_of: Callable[[int], Sequence[Tensor]],
+    masks: npt.NDArray[np.uint8],
+    num_classes: int,
+    settings: FitSettings | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Ensemble:
+    """Fit M members on N labeled pictures.
+
+    maps_of: index -> that picture's feature maps, [1, C_l, H_l, W_l] each; asked once a picture.
+    masks: [N, H, W] uint8 in [0, num_classes), 255 = ignore; any size, classes may be absent.
+    progress: wraps the step numbers, such as `tqdm`.
+    Raises DganError when no pixel is labeled or a label is outside the partonomy.
+    """
+    settings = settings or FitSettings()
+    pool = PixelPool(masks, num_classes)
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        samples = _gather_samples(maps_of, pool, masks.shape, settings)
+        mean, deviation = _input_scale(samples)
+        network = _TrainedMembers(samples.features.shape[2], num_classes, settings, mean.device)
+        _train(network, samples, mean, deviation, settings, progress)
+        drawn = torch.bincount(samples.labels.flatten().cpu(), minlength=num_classes).double()
+        return network.folded(mean, deviation, _log_prior(pool, drawn, settings.prior))
+
+
+def _gather_samples(
+    maps_of: Callable[[int], Sequence[Tensor]],
+    pool: PixelPool,
+    shape: tuple[int, ...],
+    settings: FitSettings,
+) -> _Samples:
+    _, height, width = shape
+    random = np.random.RandomState(settings.seed)
+    features: Tensor | None = None
+    draws: list[Draw] = []
+    for n in range(shape[0]):
+        maps = maps_of(n)
+        if features is None:
+            d = sum(f.shape[1] for f in maps)
+            most = _FEATURE_BYTES // (2 * d * settings.members)
+            count = min(settings.pixels, max(most, 256))
+            draws = [pool.draw(count, random) for _ in range(settings.members)]
+            size = (settings.members, len(draws[0].label), d)
+            features = torch.empty(size, dtype=torch.float16, device=maps[0].device)
+        for m, draw in enumerate(draws):
+            (mine,) = np.nonzero(draw.picture == n)
+            if mine.size:
+                points = _points(draw.index[mine], height, width)
+                features[m, torch.from_numpy(mine)] = gather(maps, points).half()
+    if features is None:
+        raise ValueError("there is no picture to fit on.")
+    labels = torch.from_numpy(np.stack([draw.label for draw in draws]))
+    return _Samples(features, labels.to(features.device))
+
+
+def _points(index: npt.NDArray[np.int64], height: int, width: int) -> Tensor:
+    """Flat pixel indices -> [P, 2] centres (x, y) in [0, 1]."""
+    x, y = (index % width + 0.5) / width, (index // width + 0.5) / height
+    return torch.from_numpy(np.stack([x, y], axis=1).astype(np.float32))
+
+
+def _input_scale(samples: _Samples) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [D] of the features that the first member drew."""
+    values = samples.features[0].float()
+    return values.mean(dim=0), values.std(dim=0, unbiased=False) + 1e-3
+
+
+def _log_prior(pool: PixelPool, drawn: Tensor, strength: float) -> Tensor:
+    """What to add to logits learned on balanced draws: log true share - log drawn share, [K].
+
+    The prior-shift correction of Saerens et al. (2002, eq. 4). 0 for classes never seen.
+    """
+    correction = torch.zeros(len(drawn))
+    seen = torch.from_numpy(pool.classes)
+    share = drawn[seen] / drawn.sum()
+    correction[seen] = (torch.from_numpy(pool.prior).log() - share.log()).float() * strength
+    return correction
+
+
+class _TrainedMembers(torch.nn.Module):
+    """Linear - ReLU - BN - Linear - ReLU - BN - Linear of M members (datasetGAN_release)."""
+
+    def __init__(self, d: int, classes: int, settings: FitSettings, device: torch.device) -> None:
+        super().__init__()
+        first, second = settings.hidden or ((128, 32) if classes < 32 else (256, 128))
+        m = settings.members
+        sizes = [(first, d), (second, first), (classes, second)]
+        self.weights = torch.nn.ParameterList(
+            torch.nn.Parameter(torch.randn(m, o, i, device=device) * 0.02) for o, i in sizes
+        )
+        self.biases = torch.nn.ParameterList(
+            torch.nn.Parameter(torch.zeros(m, o, device=device)) for o, _ in sizes
+        )
+        self.norms = torch.nn.ModuleList(
+            torch.nn.BatchNorm1d(m * width, eps=_BN_EPS, device=device) for width in (first, second)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scaled features [M, B, D] -> logits [M, B, K]."""
+        for layer, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(b[:, None], x, w.transpose(1, 2))
+            if layer < 2:
+                x = self._normalize(x.relu(), layer)
+        return x
+
+    def _normalize(self, x: Tensor, layer: int) -> Tensor:
+        m, batch, width = x.shape
+        flat = x.transpose(0, 1).reshape(batch, m * width)
+        return self.norms[layer](flat).reshape(batch, m, width).transpose(0, 1)
+
+    @torch.no_grad()
+    def folded(self, mean: Tensor, deviation: Tensor, log_prior: Tensor) -> Ensemble:
+        """Plain layers: input scaling into the first, each batch norm into the layer after it."""
+        w1 = self.weights[0] / deviation
+        b1 = self.biases[0] - w1 @ mean
+        w2, b2 = self._fold(1)
+        w3, b3 = self._fold(2)
+        return Ensemble(w1, b1, w2, b2, w3, b3 + log_prior.to(b3.device))
+
+    def _fold(self, layer: int) -> tuple[Tensor, Tensor]:
+        """A layer after `BN(x) = x * scale + shift` equals one with w * scale and b + w shift."""
+        norm, w, b = self.norms[layer - 1], self.weights[layer], self.biases[layer]
+        scale = norm.weight * torch.rsqrt(norm.running_var + _BN_EPS)
+        shift = norm.bias - norm.running_mean * scale
+        m = w.shape[0]
+        return w * scale.reshape(m, 1, -1), b + (w @ shift.reshape(m, -1, 1))[:, :, 0]
+
+
+def _train(
+    network: _TrainedMembers,
+    samples: _Samples,
+    mean: Tensor,
+    deviation: Tensor,
+    settings: FitSettings,
+    progress: Callable[[Iterable[int]], Iterable[int]],
+) -> None:
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+    m, count = samples.labels.shape
+    member = torch.arange(m, device=samples.labels.device)[:, None]
+    network.train()
+    for _ in progress(range(settings.steps)):
+        chosen = torch.randint(count, (m, settings.batch)).to(member.device)
+        x = (samples.features[member, chosen].float() - mean) / deviation
+        logits = network(x)
+        loss = F.cross_entropy(logits.flatten(0, 1), samples.labels[member, chosen].flatten())
+        optimizer.zero_grad(set_to_none=True)
+        (loss * m).backward()
+        optimizer.step()
+        schedule.step()
+    network.eval()

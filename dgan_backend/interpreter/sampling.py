@@ -1,0 +1,82 @@
+"""Which pixels a member learns from: class-balanced, and at least one of every labeled region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dgan_backend.errors import DganError
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Pixels of one member. picture, index [P] int64 (index into the flat mask), label [P]."""
+
+    picture: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64]
+    label: npt.NDArray[np.int64]
+
+
+class PixelPool:
+    """All labeled pixels of masks [N, H, W] uint8 (255 = ignore).
+
+    Raises DganError when no pixel is labeled, or a label is outside the partonomy.
+    """
+
+    def __init__(self, masks: npt.NDArray[np.uint8], num_classes: int) -> None:
+        self.masks = masks.reshape(len(masks), -1)
+        labeled = self.masks != IGNORE
+        found = np.unique(self.masks[labeled])
+        if found.size == 0:
+            raise DganError("No pixel is labeled (all are 255 = ignore); label a part first.")
+        if int(found[-1]) >= num_classes:
+            bad = int(np.argmax((self.masks == found[-1]).any(axis=1)))
+            raise DganError(
+                f"mask {bad} holds label {found[-1]}, but there are classes 0 to {num_classes - 1} "
+                "only (255 = ignore); correct the mask or the partonomy."
+            )
+        self.classes = found.astype(np.int64)
+        self._where = {int(k): np.nonzero(self.masks == k) for k in found}
+        self._regions = _regions(masks)
+        counts = np.array([len(self._where[int(k)][0]) for k in found], dtype=np.float64)
+        self.prior = counts / counts.sum()
+
+    def draw(self, count: int, random: np.random.RandomState) -> Draw:
+        """About `count` pixels, an equal share a class, and one of every region.
+
+        A class with fewer pixels than its share is repeated.
+        """
+        share = max(1, count // len(self.classes))
+        pictures, indices, labels = [], [], []
+        for k in self.classes:
+            where = self._where[int(k)]
+            chosen = random.randint(len(where[0]), size=share)
+            pictures.append(where[0][chosen])
+            indices.append(where[1][chosen])
+            labels.append(np.full(share, k))
+        must = [(n, pixels[random.randint(len(pixels))], k) for n, k, pixels in self._regions]
+        n, index, label = (np.array(column, dtype=np.int64) for column in zip(*must, strict=True))
+        return Draw(
+            np.concatenate([*pictures, n]).astype(np.int64),
+            np.concatenate([*indices, index]).astype(np.int64),
+            np.concatenate([*labels, label]).astype(np.int64),
+        )
+
+
+def _regions(masks: npt.NDArray[np.uint8]) -> list[tuple[int, int, npt.NDArray[np.int64]]]:
+    """(picture, class, flat pixel indices) of every connected region."""
+    found = []
+    for n, mask in enumerate(masks):
+        for k in np.unique(mask[mask != IGNORE]):
+            count, parts = cv2.connectedComponents((mask == k).astype(np.uint8), connectivity=8)
+            flat = parts.reshape(-1)
+            order = np.argsort(flat, kind="stable")
+            edges = np.searchsorted(flat[order], np.arange(1, count + 1))
+            for low, high in zip(edges[:-1], edges[1:], strict=True):
+                found.append((n, int(k), order[low:high].astype(np.int64)))
+    return found

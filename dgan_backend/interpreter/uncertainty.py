@@ -1,0 +1,77 @@
+"""Vote, uncertainty, score and filter: pure functions with known answers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+TOP_SHARE = 0.1  # an image is as uncertain as its most uncertain tenth
+
+
+def entropy(probabilities: Tensor, dim: int) -> Tensor:
+    """Shannon entropy in nats along `dim`, with 0 log 0 = 0."""
+    return -torch.special.xlogy(probabilities, probabilities).sum(dim=dim)
+
+
+def jensen_shannon(probabilities: Tensor) -> Tensor:
+    """Disagreement of members: [M, K, ...] probabilities -> [...] nats in [0, ln min(M, K)].
+
+    JS = H(mean_m p_m) - mean_m H(p_m) (DatasetGAN, section 3.3). With two members it is the
+    weighted form H(a p + (1 - a) q) - a H(p) - (1 - a) H(q) at a = 1/2.
+    """
+    mean = entropy(probabilities.mean(dim=0), dim=0)
+    return (mean - entropy(probabilities, dim=1).mean(dim=0)).clamp_min(0.0)
+
+
+def majority_vote(labels: Tensor, num_classes: int) -> Tensor:
+    """[M, ...] integer labels -> [...]: the most frequent; a tie goes to the smallest class."""
+    counts = torch.zeros(num_classes, *labels.shape[1:], dtype=torch.int16, device=labels.device)
+    ones = torch.ones_like(labels[:1], dtype=torch.int16)
+    for member in labels.long():
+        counts.scatter_add_(0, member[None], ones)
+    return counts.argmax(dim=0)
+
+
+def image_uncertainty(uncertainty: npt.NDArray[np.float32]) -> float:
+    """Mean of the top 10 % of a picture's uncertainty map (at least one pixel), in nats."""
+    flat = np.sort(uncertainty, axis=None)
+    count = max(1, int(flat.size * TOP_SHARE))
+    return float(flat[-count:].mean(dtype=np.float64))
+
+
+def reconstruction_factor(error: float, median: float, limit: float) -> float:
+    """r in [0, 1]: 1 up to the median error of in-domain pictures, falling to 0 at `limit`.
+
+    `limit` is their 99.9th percentile; median and limit come from held-back pictures.
+    """
+    if not 0.0 <= median <= limit:
+        raise ValueError(f"need 0 <= median <= limit, not {median} and {limit}.")
+    if error <= median:
+        return 1.0
+    return max(0.0, (limit - error) / (limit - median)) if limit > median else 0.0
+
+
+def score(uncertainty: float, members: int, classes: int, r: float = 1.0) -> float:
+    """How sure a segmentation is, in [0, 1]: (1 - uncertainty / ln min(M, K)) * r.
+
+    uncertainty: `image_uncertainty` in nats; r: `reconstruction_factor` (1 for samples).
+    """
+    bound = math.log(max(2, min(members, classes)))
+    return min(max((1.0 - uncertainty / bound) * r, 0.0), 1.0)
+
+
+def keep_certain(uncertainties: npt.ArrayLike, drop: float = 0.1) -> npt.NDArray[np.intp]:
+    """Indices, ascending, that are left when the most uncertain share is dropped.
+
+    Drops exactly floor(N * drop), and nothing else; among equals the later ones go first.
+    Raises ValueError when drop is outside [0, 1).
+    """
+    if not 0.0 <= drop < 1.0:
+        raise ValueError(f"drop must be in [0, 1), not {drop}.")
+    values = np.asarray(uncertainties, dtype=np.float64)
+    kept = values.size - math.floor(values.size * drop + 1e-9)
+    return np.sort(np.argsort(values, kind="stable")[:kept])

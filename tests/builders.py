@@ -1,0 +1,62 @@
+"""Small real parts for tests: random weights, seconds to build, nothing faked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dgan_backend.generators.native import save_generator
+from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
+from dgan_backend.interpreter import FitSettings
+from dgan_backend.inversion.encoder import Encoder, EncoderConfig
+from dgan_backend.inversion.invert import InversionSettings
+from dgan_backend.inversion.native import InDomainErrors, save_encoder
+from dgan_backend.partonomy import Partonomy, load_partonomy
+from dgan_backend.segmenter import Segmenter
+
+QUICK_FIT = FitSettings(members=3, pixels=512, steps=30, batch=64)
+QUICK_INVERSION = InversionSettings(steps=3)
+
+
+def tiny_config(resolution: int = 16, **changes: object) -> StyleGAN2Config:
+    numbers = {"z_dim": 8, "w_dim": 8, "mapping_layers": 2, "channel_max": 8, **changes}
+    return StyleGAN2Config(resolution=resolution, **numbers)  # type: ignore[arg-type]
+
+
+def tiny_generator_folder(folder: Path, resolution: int = 16, name: str = "tiny") -> Path:
+    """A native folder with a random generator and a random encoder."""
+    torch.manual_seed(0)
+    config = tiny_config(resolution)
+    save_generator(folder, name, StyleGAN2(config))
+    channels = tuple(config.block_channels)
+    encoder = Encoder(EncoderConfig(resolution, config.num_ws, config.w_dim, channels))
+    save_encoder(folder, encoder, InDomainErrors(median=0.5, limit=2.0))
+    return folder
+
+
+def labeled_pictures(
+    count: int = 2, height: int = 16, width: int = 16, classes: int = 16
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random pictures [N, H, W, 3] and masks [N, H, W] of blocks, all `classes` present."""
+    random = np.random.RandomState(0)
+    images = random.randint(0, 256, size=(count, height, width, 3)).astype(np.uint8)
+    blocks = np.arange(height * width).reshape(height, width) * classes // (height * width)
+    return images, np.repeat(blocks[None].astype(np.uint8), count, axis=0)
+
+
+def tiny_segmenter(folder: Path, partonomy: Partonomy | str = "toonhead") -> Segmenter:
+    """A real segmenter on a random 16 px generator kept in `folder`, fitted on noise."""
+    tree = partonomy if isinstance(partonomy, Partonomy) else load_partonomy(partonomy)
+    generator = tiny_generator_folder(folder / "tiny")
+    images, masks = labeled_pictures(classes=tree.num_classes)
+    return Segmenter.fit(
+        generator,
+        images,
+        masks,
+        tree,
+        version=f"{tree.name}-tiny",
+        settings=QUICK_FIT,
+        inversion=QUICK_INVERSION,
+    )
