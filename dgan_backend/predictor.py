@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dgan_backend.errors import DganError
+from dgan_backend.errors import DganError, TaskError
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.images import load_image
 from dgan_backend.labelstudio.project import Project
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MEMBERS = 10  # of the interpreter's ensemble: bounds the uncertainty by ln(min(M, K)) nats
 _MAX_SITES = 32
 _SPECKS = 20_000  # polygons leave out islands below this fraction of the picture
 
@@ -65,8 +64,10 @@ class Predictor:
         """
         try:
             return self._predict(project, version, task)
-        except DganError as error:
+        except TaskError as error:
             reason = str(error)
+        except DganError as error:
+            reason = f"Task {task_id(task)}: {error}"
         except Exception:
             log.exception("Task %s failed", task_id(task))
             reason = f"Task {task_id(task)}: the backend failed on it; its log says where."
@@ -113,11 +114,12 @@ class Predictor:
         segmenter = self._registry.segmenter(version)
         segmentation = self._segment(segmenter, project, task)
         height, width = segmentation.labels.shape
+        ensemble = segmenter.ensemble
         regions = to_regions(
             segmentation.labels,
             segmentation.uncertainty,
-            binding,
-            max_uncertainty=math.log(max(2, min(_MEMBERS, binding.partonomy.num_classes))),
+            binding.to(segmenter.partonomy),
+            max_uncertainty=math.log(max(2, min(ensemble.members, ensemble.num_classes))),
             min_area=height * width // _SPECKS,
         )
         score = round(float(segmentation.score), 4)

@@ -38,6 +38,12 @@ class Binding:
     class_of: Mapping[str, int]
     label_of: Mapping[int, str]
 
+    def to(self, partonomy: Partonomy) -> Binding:
+        """The same labels on another tree, that of a version fitted before the config changed:
+        classes go by name, so labels may have been moved, added or removed since.
+        """
+        return self if partonomy == self.partonomy else _bound(self.config, partonomy)
+
     def folded(self) -> npt.NDArray[np.uint8]:
         """[K] uint8: each class, or where the config has no label for it, its nearest ancestor
         that has one (else background). So a project that labels only `face` gets whole faces.

@@ -81,9 +81,10 @@ class LabelStudioClient:
         return list(self._object("POST", path, json=list(tasks)).get("task_ids", []))
 
     def upload_files(self, project: int, files: Sequence[Path]) -> list[int]:
-        """Upload pictures, one task each; their task ids."""
+        """Upload pictures of different names, one task each; their task ids."""
         path = f"/api/projects/{project}/import?return_task_ids=true"
-        parts = [("file", (file.name, file.read_bytes())) for file in files]
+        # Label Studio keeps one file of each form field, so each gets its own.
+        parts = [(file.name, (file.name, file.read_bytes())) for file in files]
         return list(self._object("POST", path, files=parts).get("task_ids", []))
 
     def tasks(self, project: int) -> Iterator[dict[str, Any]]:
