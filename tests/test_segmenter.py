@@ -1,0 +1,124 @@
+"""Segmenter: fit, save, load, segment; and what bad input says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dgan_backend.errors import DganError
+from dgan_backend.inversion.framing import Frame
+from dgan_backend.partonomy import from_labels
+from dgan_backend.segmenter import Segmenter
+from tests.builders import (
+    QUICK_FIT,
+    QUICK_INVERSION,
+    labeled_pictures,
+    tiny_generator_folder,
+    tiny_segmenter,
+)
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    return tiny_segmenter(tmp_path_factory.mktemp("tiny"))
+
+
+def test_a_seed_becomes_a_segmentation(segmenter: Segmenter) -> None:
+    found = segmenter.segment_seed(7)
+    assert found.image.shape == (16, 16, 3)
+    assert found.image.dtype == found.labels.dtype == np.uint8
+    assert found.labels.shape == found.uncertainty.shape == (16, 16)
+    assert found.uncertainty.dtype == np.float32
+    assert 0 <= found.score <= 1
+    assert np.array_equal(found.labels, segmenter.segment_seed(7).labels)
+    assert not np.array_equal(found.image, segmenter.segment_seed(8).image)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (30, 50), (70, 20), (1, 1), (1, 9)], ids=str)
+def test_pictures_of_any_size(segmenter: Segmenter, size: tuple[int, int]) -> None:
+    image = np.random.RandomState(0).randint(0, 256, (*size, 3)).astype(np.uint8)
+    found = segmenter.segment_image(image)
+    assert found.labels.shape == found.uncertainty.shape == size
+    assert np.array_equal(found.image, image)
+    assert found.labels.max() < segmenter.partonomy.num_classes
+
+
+def test_a_batch_is_as_each_alone(segmenter: Segmenter) -> None:
+    images, _ = labeled_pictures(3, 20, 24)
+    together = segmenter.segment_images(list(images))
+    for image, found in zip(images, together, strict=True):
+        alone = segmenter.segment_image(image)
+        assert (alone.labels == found.labels).mean() > 0.99
+        assert alone.score == pytest.approx(found.score, abs=1e-3)
+
+
+def test_a_saved_version_is_the_same_version(segmenter: Segmenter, tmp_path: Path) -> None:
+    segmenter.save(tmp_path / "v1")
+    loaded = Segmenter.load(tmp_path / "v1")
+    assert loaded.version == segmenter.version
+    assert loaded.partonomy == segmenter.partonomy
+    same = loaded.segment_seed(3).labels == segmenter.segment_seed(3).labels
+    assert same.mean() > 0.99
+    with pytest.raises(DganError, match="versions never change"):
+        segmenter.save(tmp_path / "v1")
+
+
+def test_a_version_of_another_generator_is_refused(tmp_path: Path) -> None:
+    made = tiny_segmenter(tmp_path)
+    made.save(tmp_path / "v1")
+    folder = tmp_path / "tiny"
+    for path in folder.iterdir():
+        path.unlink()
+    tiny_generator_folder(folder, resolution=32)
+    with pytest.raises(DganError, match="was fitted on generator"):
+        Segmenter.load(tmp_path / "v1")
+
+
+def test_non_square_training_pictures(tmp_path: Path) -> None:
+    folder = tiny_generator_folder(tmp_path / "g")
+    pairs = [labeled_pictures(1, h, w, classes=2) for h, w in ((10, 30), (40, 8))]
+    images, masks = [p[0][0] for p in pairs], [p[1][0] for p in pairs]
+    tree = from_labels("mine", ["paw"])
+    made = Segmenter.fit(
+        folder, images, masks, tree, settings=QUICK_FIT, inversion=QUICK_INVERSION
+    )
+    assert made.segment_image(images[0]).labels.shape == (10, 30)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda i, m: (i, m[:1]), "2 pictures and 1 masks"),
+        (lambda i, m: (i, m[:, :8]), "mask 0 is \\(8, 16\\)"),
+        (lambda i, m: (i[..., :1], m), "picture 0 must be"),
+        (lambda i, m: (i.astype(np.float32), m), "picture 0 must be uint8"),
+        (lambda i, m: (i, m + 200), "mask 0 must be uint8 with classes"),
+        (lambda i, m: (i, np.full_like(m, 255)), "No pixel is labeled"),
+    ],
+    ids=["count", "size", "channels", "dtype", "labels", "nothing"],
+)
+def test_bad_pairs_are_named(tmp_path: Path, change, message: str) -> None:
+    folder = tiny_generator_folder(tmp_path / "g")
+    images, masks = change(*labeled_pictures())
+    with pytest.raises(DganError, match=message):
+        Segmenter.fit(folder, images, masks, "toonhead", settings=QUICK_FIT)
+
+
+def test_an_unknown_version_is_said() -> None:
+    with pytest.raises(DganError, match="There is no version 'horse'"):
+        Segmenter.load("horse")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 20), (33, 64)], ids=str)
+def test_framing_is_reversible(size: tuple[int, int]) -> None:
+    mask = np.zeros(size, dtype=np.uint8)
+    mask[size[0] // 4 : size[0] // 2, size[1] // 3 :] = 1
+    frame = Frame(*size)
+    square = frame.mask(mask, 64, ignore=255)
+    assert (square == 255).sum() == 64 * 64 - mask.size
+    import torch
+
+    one_hot = torch.from_numpy(np.stack([square == 0, square == 1]).astype(np.float32))
+    assert np.array_equal(frame.labels(one_hot), mask)

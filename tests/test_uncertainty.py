@@ -1,0 +1,101 @@
+"""Known answers for vote, uncertainty, score and filter."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dgan_backend.interpreter.uncertainty import (
+    entropy,
+    image_uncertainty,
+    jensen_shannon,
+    keep_certain,
+    majority_vote,
+    reconstruction_factor,
+    score,
+)
+
+
+def test_entropy_of_a_coin_and_of_certainty() -> None:
+    p = torch.tensor([[0.5, 1.0], [0.5, 0.0]])
+    assert torch.allclose(entropy(p, dim=0), torch.tensor([math.log(2), 0.0]))
+
+
+def test_disagreeing_members_reach_the_bound() -> None:
+    certain = torch.eye(4)[:, :, None]  # 4 members, 4 classes, each sure of another
+    assert jensen_shannon(certain)[0].item() == pytest.approx(math.log(4), abs=1e-6)
+
+
+def test_agreeing_members_do_not_disagree() -> None:
+    same = torch.tensor([0.2, 0.3, 0.5]).expand(10, 3)[:, :, None]
+    assert jensen_shannon(same)[0].item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_known_value_of_three_members() -> None:
+    p = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]])[:, :, None]
+    mean = -(0.6 * math.log(0.6) + 0.4 * math.log(0.4))
+    each = [-(a * math.log(a) + b * math.log(b)) for a, b in ((0.9, 0.1), (0.6, 0.4), (0.3, 0.7))]
+    assert jensen_shannon(p)[0].item() == pytest.approx(mean - sum(each) / 3, abs=1e-6)
+
+
+@given(st.lists(st.floats(0.01, 1.0), min_size=6, max_size=6))
+def test_two_members_are_the_weighted_form_at_one_half(values: list[float]) -> None:
+    p, q = np.array(values[:3]), np.array(values[3:])
+    p, q = p / p.sum(), q / q.sum()
+
+    def h(x: np.ndarray) -> float:
+        return float(-(x * np.log(x)).sum())
+
+    alpha = 0.5
+    seed = h(alpha * p + (1 - alpha) * q) - alpha * h(p) - (1 - alpha) * h(q)
+    found = jensen_shannon(torch.from_numpy(np.stack([p, q]))[:, :, None])
+    assert found[0].item() == pytest.approx(seed, abs=1e-9)
+
+
+def test_vote_takes_the_most_frequent_and_ties_the_smallest() -> None:
+    labels = torch.tensor([[2, 1, 0], [2, 0, 3], [1, 1, 3], [2, 0, 0]])
+    assert majority_vote(labels, 4).tolist() == [2, 0, 0]
+
+
+def test_image_uncertainty_is_the_mean_of_the_top_tenth() -> None:
+    values = np.arange(100, dtype=np.float32).reshape(10, 10)
+    assert image_uncertainty(values) == pytest.approx(np.mean(range(90, 100)))
+    assert image_uncertainty(np.array([[3.0]], dtype=np.float32)) == 3.0
+
+
+def test_score() -> None:
+    assert score(0.0, members=10, classes=16) == 1.0
+    assert score(math.log(10), members=10, classes=16) == 0.0
+    assert score(math.log(4) / 2, members=10, classes=4, r=0.5) == pytest.approx(0.25)
+    assert score(0.1, members=1, classes=1) == pytest.approx(1 - 0.1 / math.log(2))
+
+
+def test_reconstruction_factor() -> None:
+    assert reconstruction_factor(0.1, median=0.2, limit=0.6) == 1.0
+    assert reconstruction_factor(0.4, median=0.2, limit=0.6) == pytest.approx(0.5)
+    assert reconstruction_factor(0.7, median=0.2, limit=0.6) == 0.0
+    assert reconstruction_factor(0.3, median=0.2, limit=0.2) == 0.0
+    with pytest.raises(ValueError, match="median <= limit"):
+        reconstruction_factor(0.1, median=0.3, limit=0.2)
+
+
+def test_filter_drops_the_most_uncertain_and_nothing_else() -> None:
+    values = [0.5, 0.1, 0.9, 0.3, 0.2, 0.8, 0.4, 0.0, 0.7, 0.6]
+    assert keep_certain(values, 0.2).tolist() == [0, 1, 3, 4, 6, 7, 8, 9]
+    assert keep_certain(values, 0.0).tolist() == list(range(10))
+    assert keep_certain([], 0.1).tolist() == []
+    with pytest.raises(ValueError, match="drop"):
+        keep_certain(values, 1.0)
+
+
+@given(st.lists(st.floats(0, 1), max_size=400), st.floats(0, 0.99))
+def test_filter_keeps_the_certain_ones(values: list[float], drop: float) -> None:
+    kept = set(keep_certain(values, drop).tolist())
+    gone = set(range(len(values))) - kept
+    assert len(gone) == math.floor(len(values) * drop + 1e-9)
+    assert all(values[g] >= values[k] for g in gone for k in kept)
