@@ -1,0 +1,267 @@
+"""The client of Label Studio's API, against a small server that answers like it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
+from tests.sites import Answer, Seen, Site, redirect, serving
+
+LEGACY = "0123456789abcdef0123456789abcdef01234567"
+
+
+def jwt(kind: str, expires_in: float, **more: object) -> str:
+    claims = {"token_type": kind, "exp": time.time() + expires_in, **more}
+    parts = ({"alg": "HS256"}, claims)
+    encoded = [base64.urlsafe_b64encode(json.dumps(p).encode()).decode().strip("=") for p in parts]
+    return ".".join([*encoded, "signature"])
+
+
+PAT = jwt("refresh", 1e9)
+
+
+class Studio:
+    """Label Studio's rules for tokens, and canned answers by (method, path)."""
+
+    def __init__(self) -> None:
+        self.lifetime = 300.0
+        self.valid: set[str] = {f"Token {LEGACY}"}
+        self.pages: dict[tuple[str, str], Callable[[Seen], Answer]] = {
+            ("GET", "/api/projects/1/"): lambda _: Answer({"id": 1})
+        }
+        self.site = Site("")
+
+    def answer(self, seen: Seen) -> Answer:
+        if seen.path == "/api/token/refresh":
+            return self._refresh(seen)
+        if seen.headers.get("authorization") not in self.valid:
+            return Answer({"detail": "Invalid token."}, 401)
+        return self.pages[seen.method, seen.path](seen)
+
+    def _refresh(self, seen: Seen) -> Answer:
+        if seen.json() != {"refresh": PAT}:
+            return Answer({"detail": "Token is invalid"}, 401)
+        access = jwt("access", self.lifetime, number=len(self.site.seen))
+        self.valid.add(f"Bearer {access}")
+        return Answer({"access": access})
+
+    def page(self, method: str, path: str, body: Any, status: int = 200) -> None:
+        self.pages[method, path] = lambda _: Answer(body, status)
+
+
+@pytest.fixture
+def studio() -> Iterator[Studio]:
+    rules = Studio()
+    with serving(rules.answer) as site:
+        rules.site = site
+        yield rules
+
+
+@pytest.fixture
+def client(studio: Studio) -> Iterator[LabelStudioClient]:
+    with LabelStudioClient(studio.site.url, LEGACY) as client:
+        yield client
+
+
+# Tokens
+
+
+def test_a_legacy_token_is_sent_as_it_is(studio: Studio, client: LabelStudioClient) -> None:
+    assert client.project(1) == {"id": 1}
+    assert studio.site.seen[0].headers["authorization"] == f"Token {LEGACY}"
+
+
+def test_a_personal_access_token_is_exchanged_once(studio: Studio) -> None:
+    with LabelStudioClient(studio.site.url, PAT) as client:
+        client.project(1)
+        client.project(1)
+    assert studio.site.paths() == ["/api/token/refresh", "/api/projects/1/", "/api/projects/1/"]
+    assert studio.site.seen[0].headers.get("authorization") is None
+
+
+def test_it_is_exchanged_again_before_it_expires(studio: Studio) -> None:
+    studio.lifetime = 20.0
+    with LabelStudioClient(studio.site.url, PAT) as client:
+        client.project(1)
+        client.project(1)
+    assert studio.site.paths().count("/api/token/refresh") == 2
+
+
+def test_it_is_exchanged_again_when_label_studio_forgot_it(studio: Studio) -> None:
+    with LabelStudioClient(studio.site.url, PAT) as client:
+        client.project(1)
+        studio.valid.clear()
+        assert client.project(1) == {"id": 1}
+        studio.valid.clear()
+        with client.stream(f"{studio.site.url}/api/projects/1/") as response:
+            assert response.read() == b'{"id": 1}'
+    assert studio.site.paths().count("/api/token/refresh") == 3
+
+
+def test_threads_share_one_exchange(studio: Studio) -> None:
+    with LabelStudioClient(studio.site.url, PAT) as client:
+        threads = [threading.Thread(target=client.project, args=(1,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert studio.site.paths().count("/api/token/refresh") == 1
+    assert studio.site.paths().count("/api/projects/1/") == 8
+
+
+def test_an_access_token_works_until_it_expires(studio: Studio) -> None:
+    access = jwt("access", 300)
+    studio.valid.add(f"Bearer {access}")
+    with LabelStudioClient(studio.site.url, access) as client:
+        client.project(1)
+    assert studio.site.paths() == ["/api/projects/1/"]
+
+
+@pytest.mark.parametrize("token", ["wrong", "", jwt("refresh", 99, user=2), jwt("access", 99)])
+def test_a_refused_token_is_explained(studio: Studio, token: str) -> None:
+    with (
+        LabelStudioClient(studio.site.url, token) as client,
+        pytest.raises(LabelStudioError, match=r"personal access token.*legacy token") as caught,
+    ):
+        client.project(1)
+    assert caught.value.status == 401
+    assert not token or token not in str(caught.value)
+
+
+# Errors
+
+
+def test_an_unreachable_label_studio_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with (
+        LabelStudioClient(url, LEGACY) as client,
+        pytest.raises(LabelStudioError, match=f"{url} cannot be reached"),
+    ):
+        client.project(1)
+
+
+def test_a_slow_label_studio_is_not_waited_for(studio: Studio) -> None:
+    def slow(_: Seen) -> Answer:
+        time.sleep(1)
+        return Answer({})
+
+    studio.pages["GET", "/api/projects/1/"] = slow
+    with (
+        LabelStudioClient(studio.site.url, LEGACY, timeout=0.2) as client,
+        pytest.raises(LabelStudioError, match="cannot be reached"),
+    ):
+        client.project(1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Answer({"validation_errors": {"title": ["too short"]}}, 400), "400 .*too short"),
+        (Answer({"detail": "Not found."}, 404), "404 to GET /api/projects/1/: Not found"),
+        (Answer(["odd"], 409), "409 .*odd"),
+        (Answer(b"<html>Bad gateway</html>", 502), "502 .*Bad gateway"),
+        (Answer(b"<html>Welcome</html>"), "without JSON"),
+        (Answer([1]), "list"),
+        (redirect("https://ls.example/"), "redirects .* to https://ls.example/"),
+    ],
+)
+def test_what_label_studio_says_is_passed_on(
+    studio: Studio, client: LabelStudioClient, answer: Answer, said: str
+) -> None:
+    studio.pages["GET", "/api/projects/1/"] = lambda _: answer
+    with pytest.raises(LabelStudioError, match=said):
+        client.project(1)
+
+
+# Calls
+
+
+def test_projects(studio: Studio, client: LabelStudioClient) -> None:
+    studio.page("POST", "/api/projects/", {"id": 7}, 201)
+    studio.page("PATCH", "/api/projects/7/", {"id": 7})
+    assert client.create_project("T", "<View/>", description="d")["id"] == 7
+    client.update_project(7, model_version="v1")
+    assert [seen.json() for seen in studio.site.seen] == [
+        {"title": "T", "label_config": "<View/>", "description": "d"},
+        {"model_version": "v1"},
+    ]
+
+
+def test_tasks_come_page_by_page(studio: Studio, client: LabelStudioClient) -> None:
+    def page(seen: Seen) -> Answer:
+        start = 100 * (int(seen.query["page"][0]) - 1)
+        assert seen.query["fields"] == ["all"] and seen.query["project"] == ["1"]
+        ids = range(start, min(start + 100, 250))
+        return Answer({"tasks": [{"id": n} for n in ids], "total": 250})
+
+    studio.pages["GET", "/api/tasks/"] = page
+    assert [task["id"] for task in client.tasks(1)] == list(range(250))
+    assert len(studio.site.seen) == 3
+    studio.page("GET", "/api/tasks/", {"tasks": [], "total": 3})  # deleted meanwhile
+    assert list(client.tasks(1)) == []
+
+
+def test_imports(studio: Studio, client: LabelStudioClient, tmp_path: Path) -> None:
+    studio.page("POST", "/api/projects/1/import", {"task_ids": [4, 5]}, 201)
+    studio.page("POST", "/api/projects/1/import/predictions", {"created": 1}, 201)
+    assert client.import_tasks(1, [{"data": {"image": "x"}}]) == [4, 5]
+    assert studio.site.seen[0].query == {"return_task_ids": ["true"]}
+    assert client.import_predictions(1, [{"task": 4, "result": []}]) == 1
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    assert client.upload_files(1, sorted(tmp_path.iterdir())) == [4, 5]
+    body = studio.site.seen[-1].body
+    assert b'name="a.png"; filename="a.png"' in body and b'name="b.png"' in body
+
+
+def test_backends_and_webhooks(studio: Studio, client: LabelStudioClient) -> None:
+    studio.page("POST", "/api/ml/", {"id": 3}, 201)
+    studio.page("GET", "/api/ml/", [{"id": 3}])
+    studio.page("GET", "/api/webhooks/", [{"id": 9}])
+    client.connect_backend(1, "http://b:9090", extra_params={"a": 1}, basic_auth=("u", "p"))
+    assert studio.site.seen[0].json() == {
+        "project": 1,
+        "url": "http://b:9090",
+        "title": "dgan-backend",
+        "is_interactive": False,
+        "extra_params": {"a": 1},
+        "auth_method": "BASIC_AUTH",
+        "basic_auth_user": "u",
+        "basic_auth_pass": "p",
+    }
+    assert client.backends(1) == [{"id": 3}]
+    assert client.webhooks(1) == [{"id": 9}]
+    assert studio.site.seen[-1].query == {"project": ["1"]}
+
+
+def test_media_and_empty_answers(studio: Studio, client: LabelStudioClient) -> None:
+    studio.page("GET", "/data/upload/1/a.png", b"\x89PNG")
+    assert client.get_bytes("/data/upload/1/a.png") == b"\x89PNG"
+    studio.pages["POST", "/x"] = lambda _: Answer(b"", 204)
+    assert client.request("POST", "/x") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "owned"),
+    [
+        ("http://ls.example/data/x", True),
+        ("http://LS.example:80/", True),
+        ("https://ls.example/", False),
+        ("http://ls.example:8080/", False),
+        ("http://ls.example.evil/", False),
+        ("http://ls.example@evil/", False),
+    ],
+)
+def test_which_urls_are_label_studios(url: str, owned: bool) -> None:
+    with LabelStudioClient("http://ls.example/", LEGACY) as client:
+        assert client.owns(url) is owned
