@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from dgan_backend import __version__
@@ -32,8 +33,104 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dgan-backend {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_model_commands(commands)
+    _add_generator_commands(commands)
     _add_service_commands(commands)
     return parser
+
+
+def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """sample, segment, fit: see workbench.py."""
+    sample = commands.add_parser("sample", help="sample pictures with their parts")
+    sample.add_argument("--count", type=_positive, default=24, help="[%(default)s]")
+    sample.add_argument("--seed", type=int, default=0, help="of the first one [%(default)s]")
+    sample.add_argument("--truncation", type=float, help="psi [the generator's card]")
+    sample.set_defaults(run=partial(_workbench, "sample"))
+    segment = commands.add_parser("segment", help="find the parts of pictures from outside")
+    segment.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
+    segment.set_defaults(run=partial(_workbench, "segment"))
+    for command in (sample, segment):
+        command.add_argument(
+            "--model", default="toonhead", help="a shipped version or a folder [%(default)s]"
+        )
+        command.add_argument("--sheet", type=Path, help="write all side by side to this picture")
+        command.add_argument("--out", type=Path, help="write each one's files into this folder")
+    fit = commands.add_parser("fit", help="learn parts from labeled pictures")
+    fit.add_argument("pairs", type=Path, help="folder with images/ and masks/, or an npz")
+    fit.add_argument("--out", type=Path, required=True, help="the version folder to write")
+    fit.add_argument("--generator", default="toonhead", help="name or folder [%(default)s]")
+    fit.add_argument("--partonomy", default="toonhead", help="name or YAML file [%(default)s]")
+    fit.add_argument("--count", type=_positive, help="use this many, drawn by --seed [all]")
+    fit.add_argument("--pool", type=_positive, help="draw from the first so many only [all]")
+    fit.add_argument("--seed", type=int, default=0, help="[%(default)s]")
+    fit.add_argument("--steps", type=_positive, default=1200, help="[%(default)s]")
+    fit.set_defaults(run=partial(_workbench, "fit"))
+    for command in (sample, segment, fit):
+        command.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+
+
+def _add_generator_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """generator show, generator train: see workbench.py."""
+    generator = commands.add_parser("generator", help="look at generators, train one")
+    actions = generator.add_subparsers(dest="action", required=True, metavar="ACTION")
+    show = actions.add_parser("show", help="print a generator's card")
+    show.add_argument("generator", nargs="?", help="name or folder [list the shipped ones]")
+    show.set_defaults(run=partial(_workbench, "show_generator"))
+    train = actions.add_parser(
+        "train", help="train StyleGAN2 with its inversion encoder on a folder of pictures"
+    )
+    train.add_argument("--images", type=Path, required=True, help="folder of pictures")
+    train.add_argument("--out", type=Path, required=True, help="resumed when it has a checkpoint")
+    train.add_argument("--name", default="generator", help="[%(default)s]")
+    train.add_argument("--resolution", type=int, default=64, help="[%(default)s]")
+    train.add_argument("--start-resolution", type=int, default=32, help="[%(default)s]")
+    train.add_argument(
+        "--grow-at",
+        type=int,
+        nargs="*",
+        default=[20_000, 80_000],
+        help="pictures seen when the resolution doubles [20000 80000]",
+    )
+    train.add_argument("--pictures", type=_positive, default=200_000, help="to see [%(default)s]")
+    train.add_argument("--minutes", type=float, default=0, help="stop after these [no limit]")
+    train.add_argument("--batch", type=_positive, default=16, help="[%(default)s]")
+    train.add_argument("--rate", type=float, default=0.002, help="of Adam [%(default)s]")
+    train.add_argument("--r1", type=float, default=0.3, help="gradient penalty [%(default)s]")
+    train.add_argument("--z-dim", type=_positive, default=128, help="[%(default)s]")
+    train.add_argument(
+        "--channels", type=_positive, nargs="*", help="one a block from 4 px on [by resolution]"
+    )
+    train.add_argument("--no-mirror", action="store_true", help="left and right differ in meaning")
+    train.add_argument(
+        "--augment", choices=("auto", "on", "off"), default="auto", help="auto: below 5000 pictures"
+    )
+    train.add_argument(
+        "--bf16", choices=("auto", "on", "off"), default="auto", help="auto: where it is fast"
+    )
+    train.add_argument("--measure-every", type=_positive, default=5000, help="[%(default)s]")
+    train.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    train.add_argument("--seed", type=int, default=0, help="[%(default)s]")
+    train.add_argument("--licence", default="", help="of the pictures, for the card")
+    train.add_argument("--attribution", default="", help="of the pictures, for the card")
+    train.set_defaults(run=partial(_workbench, "train_generator"))
+
+
+def _workbench(command: str, args: argparse.Namespace) -> int:
+    """Compute in a process whose memory allocator and threads are set for it."""
+    from dgan_backend import compute
+
+    compute.restart_with(compute.environment(compute.share(1, Settings.from_env().threads)))
+    from dgan_backend import workbench
+
+    run: Callable[[argparse.Namespace], int] = getattr(workbench, command)
+    return run(args)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
 
 
 def _add_service_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

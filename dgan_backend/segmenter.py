@@ -22,7 +22,7 @@ from dgan_backend.inversion.invert import Inversion, InversionSettings, invert
 from dgan_backend.inversion.native import InDomainErrors, has_encoder, load_encoder
 from dgan_backend.partonomy import Partonomy, load_partonomy
 from dgan_backend.pictures import Picture, to_pictures, to_tensor
-from dgan_backend.records import Segmentation, SeedLatent
+from dgan_backend.records import SeedLatent, Segmentation
 from dgan_backend.versions import (
     TrainingSet,
     VersionCard,
@@ -218,7 +218,9 @@ def _version_folder(name: str | Path) -> Path:
     if Path(name).is_dir():
         return Path(name)
     known_names = ", ".join(shipped) or "none"
-    raise DganError(f"There is no version {str(name)!r}: shipped are {known_names}; or give a folder.")
+    raise DganError(
+        f"There is no version {str(name)!r}: shipped are {known_names}; or give a folder."
+    )
 
 
 def _reference(generator: str | Path) -> str:

@@ -81,9 +81,7 @@ def test_non_square_training_pictures(tmp_path: Path) -> None:
     pairs = [labeled_pictures(1, h, w, classes=2) for h, w in ((10, 30), (40, 8))]
     images, masks = [p[0][0] for p in pairs], [p[1][0] for p in pairs]
     tree = from_labels("mine", ["paw"])
-    made = Segmenter.fit(
-        folder, images, masks, tree, settings=QUICK_FIT, inversion=QUICK_INVERSION
-    )
+    made = Segmenter.fit(folder, images, masks, tree, settings=QUICK_FIT, inversion=QUICK_INVERSION)
     assert made.segment_image(images[0]).labels.shape == (10, 30)
 
 

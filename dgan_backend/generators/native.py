@@ -197,7 +197,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise DganError(f"{path} is not a safetensors file or is cut short ({error}).") from error
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], dtype: torch.dtype | None = torch.float16) -> None:
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], dtype: torch.dtype | None = torch.float16
+) -> None:
     """Write tensors in one step, floats as `dtype` (None = as they are)."""
     stored = {
         name: (t.to(dtype) if dtype and t.is_floating_point() else t).detach().cpu().contiguous()

@@ -112,5 +112,7 @@ class Conv(nn.Module):
         self.weight_gain = 1.0 / math.sqrt(in_channels * size * size)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.conv2d(x, self.weight * self.weight_gain, self.bias, padding=self.weight.shape[-1] // 2)
+        y = F.conv2d(
+            x, self.weight * self.weight_gain, self.bias, padding=self.weight.shape[-1] // 2
+        )
         return leaky_relu(y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -168,9 +169,11 @@ class _TrainedMembers(torch.nn.Module):
 
     def _fold(self, layer: int) -> tuple[Tensor, Tensor]:
         """A layer after `BN(x) = x * scale + shift` equals one with w * scale and b + w shift."""
-        norm, w, b = self.norms[layer - 1], self.weights[layer], self.biases[layer]
-        scale = norm.weight * torch.rsqrt(norm.running_var + _BN_EPS)
-        shift = norm.bias - norm.running_mean * scale
+        norm = cast(torch.nn.BatchNorm1d, self.norms[layer - 1])
+        w, b = self.weights[layer], self.biases[layer]
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        scale = norm.weight * torch.rsqrt(variance + _BN_EPS)
+        shift = norm.bias - mean * scale
         m = w.shape[0]
         return w * scale.reshape(m, 1, -1), b + (w @ shift.reshape(m, -1, 1))[:, :, 0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -77,6 +78,6 @@ def _regions(masks: npt.NDArray[np.uint8]) -> list[tuple[int, int, npt.NDArray[n
             flat = parts.reshape(-1)
             order = np.argsort(flat, kind="stable")
             edges = np.searchsorted(flat[order], np.arange(1, count + 1))
-            for low, high in zip(edges[:-1], edges[1:], strict=True):
+            for low, high in pairwise(edges):
                 found.append((n, int(k), order[low:high].astype(np.int64)))
     return found

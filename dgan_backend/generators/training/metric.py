@@ -23,7 +23,9 @@ def sliced_wasserstein(a: Tensor, b: Tensor, seed: int = 0) -> float:
     random = torch.Generator().manual_seed(seed)
     distances = []
     for level_a, level_b in zip(_laplacian(a.cpu()), _laplacian(b.cpu()), strict=True):
-        where = torch.randint(level_a.shape[-1] - _PATCH + 1, (len(a), _PATCHES, 2), generator=random)
+        where = torch.randint(
+            level_a.shape[-1] - _PATCH + 1, (len(a), _PATCHES, 2), generator=random
+        )
         pa, pb = _patches(level_a, where), _patches(level_b, where)
         directions = F.normalize(torch.randn(pa.shape[1], _DIRECTIONS, generator=random), dim=0)
         sorted_a, sorted_b = (pa @ directions).sort(dim=0)[0], (pb @ directions).sort(dim=0)[0]

@@ -26,7 +26,9 @@ class Networks(nn.Module):
         widths = trunk_channels(config)
         self.generator = StyleGAN2(config)
         self.encoder = Encoder(
-            EncoderConfig(resolution, config.num_ws, config.w_dim, tuple(widths), config.img_channels)
+            EncoderConfig(
+                resolution, config.num_ws, config.w_dim, tuple(widths), config.img_channels
+            )
         )
         self.discriminator = Discriminator(resolution, widths, config.img_channels)
         self.generator_average = _frozen_copy(self.generator)
@@ -56,8 +58,8 @@ class Networks(nn.Module):
         for average, network in pairs:
             for kept, now in zip(average.parameters(), network.parameters(), strict=True):
                 kept.lerp_(now, 1.0 - decay)
-            for kept, now in zip(average.buffers(), network.buffers(), strict=True):
-                kept.copy_(now)
+            for buffer, current in zip(average.buffers(), network.buffers(), strict=True):
+                buffer.copy_(current)
 
 
 def config_at(target: StyleGAN2Config, resolution: int) -> StyleGAN2Config:

@@ -28,7 +28,9 @@ class PictureFolder:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
         holdback = min(holdback, len(paths) // 10)
         if len(paths) - holdback < 2:
-            raise DganError(f"{folder} holds {len(paths)} pictures ({', '.join(SUFFIXES)}); add some.")
+            raise DganError(
+                f"{folder} holds {len(paths)} pictures ({', '.join(SUFFIXES)}); add some."
+            )
         self.train, self.held_back = paths[: len(paths) - holdback], paths[len(paths) - holdback :]
         self.held_back = self.held_back or self.train[:16]
         self.resolution = resolution
@@ -46,7 +48,9 @@ class PictureFolder:
 
     def measuring_set(self, count: int) -> Tensor:
         """Up to `count` held-back pictures, [N, 3, R, R] float32 in [-1, 1]."""
-        return to_tensor(np.stack([load_square(p, self.resolution) for p in self.held_back[:count]]))
+        return to_tensor(
+            np.stack([load_square(p, self.resolution) for p in self.held_back[:count]])
+        )
 
     def _picture(self, index: int) -> np.ndarray:
         if index >= len(self._cache):

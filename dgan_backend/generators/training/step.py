@@ -73,7 +73,9 @@ class Step:
         loss.backward()
         self.judge.step()
         sign = float(logits[:n].detach().sign().mean())
-        return {"judge": float(loss.detach()), "sign": sign}, {r: m[:n].detach() for r, m in maps.items()}
+        return {"judge": float(loss.detach()), "sign": sign}, {
+            r: m[:n].detach() for r, m in maps.items()
+        }
 
     def _penalty_step(self, real: Tensor) -> float:
         with torch.autocast(real.device.type, enabled=False):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -114,10 +115,12 @@ class Trainer:
 
     @torch.inference_mode()
     def measure(self) -> dict[str, float]:
-        """Sliced Wasserstein distance of samples, and L1 of reconstructions of held-back pictures."""
+        """Distance of samples to, and L1 of reconstructions of, held-back pictures."""
         real = self.pictures.measuring_set(_MEASURED)
         rec = torch.cat([self._reconstruct(part) for part in real.split(64)])
-        samples = torch.cat([self._samples(len(part), 1.0, i) for i, part in enumerate(real.split(64))])
+        samples = torch.cat(
+            [self._samples(len(part), 1.0, i) for i, part in enumerate(real.split(64))]
+        )
         return {
             "swd": round(sliced_wasserstein(samples, real), 2),
             "reconstruction_l1": round(float((rec - real).abs().mean()), 4),
@@ -208,10 +211,13 @@ class Trainer:
 
     def _write_sheet(self) -> None:
         """Rows: pictures, their reconstructions, samples at truncation 0.7, samples at 1."""
-        from PIL import Image
-
         real = self.pictures.measuring_set(16)
-        parts = [real, self._reconstruct(real), self._samples(16, 0.7, 1), self._samples(32, 1.0, 2)]
+        parts = [
+            real,
+            self._reconstruct(real),
+            self._samples(16, 0.7, 1),
+            self._samples(32, 1.0, 2),
+        ]
         rows = [list(to_pictures(part)) for part in parts]
         sheet = contact_sheet([*rows[:3], rows[3][:16], rows[3][16:]])
         Image.fromarray(sheet).save(self.plan.out / f"sheet-{self.seen:07d}.png")

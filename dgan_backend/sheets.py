@@ -1,0 +1,80 @@
+"""Pictures for people: samples with their parts and uncertainty side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from dgan_backend.partonomy import Partonomy
+from dgan_backend.pictures import Picture, contact_sheet
+from dgan_backend.records import Segmentation
+
+_CELL = 128  # pixels that each map is shown at
+_WIDTH = 15  # maps in a row
+
+
+def colored(labels: np.ndarray, partonomy: Partonomy) -> Picture:
+    """[H, W] class indices -> [H, W, 3] uint8 in the partonomy's colours."""
+    return partonomy.palette[labels]
+
+
+def overlaid(segmentation: Segmentation, partonomy: Partonomy, opacity: float = 0.6) -> Picture:
+    """The picture with its parts over it; background left clear."""
+    colors = colored(segmentation.labels, partonomy).astype(np.float32)
+    mixed = segmentation.image * (1 - opacity) + colors * opacity
+    inside = (segmentation.labels > 0)[:, :, None]
+    return np.where(inside, mixed, segmentation.image).astype(np.uint8)
+
+
+def heat(uncertainty: np.ndarray, bound: float) -> Picture:
+    """[H, W] nats -> [H, W, 3] uint8: black at 0 over red and yellow to white at `bound`."""
+    level = np.clip(uncertainty / bound, 0, 1) * 3
+    return (np.clip(np.stack([level, level - 1, level - 2], axis=2), 0, 1) * 255).astype(np.uint8)
+
+
+def segmentation_sheet(
+    segmentations: Sequence[Segmentation], partonomy: Partonomy, members: int
+) -> Picture:
+    """Picture, label map and uncertainty of each, three side by side, with a legend below."""
+    bound = math.log(max(2, min(members, partonomy.num_classes)))
+    cells = [
+        _fitted(picture)
+        for s in segmentations
+        for picture in (s.image, colored(s.labels, partonomy), heat(s.uncertainty, bound))
+    ]
+    rows = [cells[i : i + _WIDTH] for i in range(0, len(cells), _WIDTH)]
+    sheet = contact_sheet(rows)
+    return np.concatenate([sheet, _legend(partonomy, bound, sheet.shape[1])])
+
+
+def _fitted(picture: Picture) -> Picture:
+    """Into a square cell: whole pixels when enlarged, averaged when reduced."""
+    image = Image.fromarray(picture)
+    larger = max(picture.shape[:2]) > _CELL
+    image.thumbnail((_CELL, _CELL), Image.Resampling.BOX)
+    if not larger:
+        factor = _CELL // max(picture.shape[:2])
+        size = (image.width * factor, image.height * factor)
+        image = image.resize(size, Image.Resampling.NEAREST)
+    cell = Image.new("RGB", (_CELL, _CELL), "white")
+    cell.paste(image, ((_CELL - image.width) // 2, (_CELL - image.height) // 2))
+    return np.asarray(cell)
+
+
+def _legend(partonomy: Partonomy, bound: float, width: int) -> Picture:
+    entry, line = 120, 22
+    texts = [(name, tuple(c)) for name, c in zip(partonomy.classes, partonomy.palette, strict=True)]
+    columns = max(1, width // entry)
+    note = f"left to right: picture, parts, uncertainty (black 0 to white {bound:.2f} nats)"
+    rows = math.ceil(len(texts) / columns)
+    image = Image.new("RGB", (width, line * (rows + 1) + 6), "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(13)
+    for i, (name, color) in enumerate(texts):
+        x, y = (i % columns) * entry + 4, (i // columns) * line + 4
+        draw.rectangle((x, y, x + 14, y + 14), fill=tuple(int(v) for v in color), outline="gray")
+        draw.text((x + 20, y), name, fill="black", font=font)
+    draw.text((4, rows * line + 4), note, fill="black", font=font)
+    return np.asarray(image)

@@ -1,0 +1,186 @@
+"""Commands that compute: sample, segment, fit, generator train."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from dgan_backend.errors import DganError
+from dgan_backend.generators.native import generator_folder, read_card, shipped_generators
+from dgan_backend.generators.stylegan2 import StyleGAN2Config
+from dgan_backend.generators.training.step import LossWeights
+from dgan_backend.generators.training.trainer import Plan, Trainer
+from dgan_backend.interpreter import FitSettings
+from dgan_backend.labeled import load_pairs
+from dgan_backend.pictures import Picture, load_picture
+from dgan_backend.records import Segmentation
+from dgan_backend.segmenter import Segmenter
+from dgan_backend.sheets import overlaid, segmentation_sheet
+
+
+def sample(args: argparse.Namespace) -> int:
+    """Sample pictures with their parts; write a sheet and, if asked, one file each."""
+    segmenter = Segmenter.load(args.model, device=args.device)
+    seeds = range(args.seed, args.seed + args.count)
+    started = time.monotonic()
+    found = [segmenter.segment_seed(seed, args.truncation) for seed in tqdm(seeds, unit="picture")]
+    seconds = time.monotonic() - started
+    if args.out:
+        for seed, segmentation in zip(seeds, found, strict=True):
+            _write(args.out, f"{seed:010d}", segmentation, segmenter)
+    if args.sheet:
+        _write_sheet(args.sheet, found, segmenter)
+    scores = [s.score for s in found]
+    print(
+        f"{len(found)} samples of {segmenter.generator.id} by {segmenter.version} in "
+        f"{seconds:.1f} s; score {min(scores):.2f} to {max(scores):.2f}, median "
+        f"{np.median(scores):.2f}"
+    )
+    return 0
+
+
+def segment(args: argparse.Namespace) -> int:
+    """Segment pictures from outside; a broken one is named, and the others are still done."""
+    segmenter = Segmenter.load(args.model, device=args.device)
+    found, failed = [], 0
+    for path in tqdm(args.pictures, unit="picture"):
+        try:
+            segmentation = segmenter.segment_image(load_picture(path))
+        except DganError as error:
+            failed += 1
+            tqdm.write(f"{error}")
+            continue
+        found.append(segmentation)
+        if args.out:
+            _write(args.out, path.stem, segmentation, segmenter)
+        tqdm.write(f"{path}: score {segmentation.score:.2f}")
+    if args.sheet and found:
+        _write_sheet(args.sheet, found, segmenter)
+    return 2 if failed else 0
+
+
+def fit(args: argparse.Namespace) -> int:
+    """Fit an interpreter on labeled pictures and write it as a version folder."""
+    pairs = load_pairs(args.pairs)
+    pool = min(args.pool or len(pairs), len(pairs))
+    count = min(args.count or pool, pool)
+    chosen = np.sort(np.random.RandomState(args.seed).permutation(pool)[:count])
+    if args.out.exists():
+        raise DganError(f"{args.out} exists already, and versions never change; choose another.")
+    picked = pairs.pick(chosen)
+    started = time.monotonic()
+    segmenter = Segmenter.fit(
+        args.generator,
+        picked.images,
+        picked.masks,
+        args.partonomy,
+        version=args.out.name,
+        settings=FitSettings(seed=args.seed, steps=args.steps),
+        device=args.device,
+        progress=partial(_bar, "fitting"),
+    )
+    seconds = time.monotonic() - started
+    segmenter.save(args.out)
+    print(
+        f"{args.out}: fitted on {len(picked)} pictures of {args.pairs}, inversion included, in "
+        f"{seconds:.1f} s with {torch.get_num_threads()} threads; peak memory of the process "
+        f"{_peak_megabytes():.0f} MB"
+    )
+    return 0
+
+
+def show_generator(args: argparse.Namespace) -> int:
+    """Print the cards of one generator, or the names of the shipped ones."""
+    if args.generator is None:
+        print("\n".join(shipped_generators()) or "no generator is shipped")
+        return 0
+    print(json.dumps(read_card(generator_folder(args.generator)).to_json(), indent=1))
+    return 0
+
+
+def train_generator(args: argparse.Namespace) -> int:
+    """Train a StyleGAN2 with its encoder on a folder of pictures; resumes what is in --out."""
+    trainer = Trainer(_plan(args))
+    where = f"resumed after {trainer.seen} pictures" if trainer.resumed else "a new training"
+    print(
+        f"{where}: {len(trainer.pictures)} pictures of {args.images}, {args.resolution} px, "
+        f"augmentation {'on' if trainer.adaptive else 'off'}; sheets and log go to {args.out}"
+    )
+    trainer.run()
+    print(f"the generator is {args.out / args.name}; use it by that path")
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    architecture = StyleGAN2Config(
+        resolution=args.resolution,
+        z_dim=args.z_dim,
+        w_dim=args.z_dim,
+        mapping_layers=4,
+        channels=tuple(args.channels) if args.channels else (),
+        channel_base=args.resolution * 32,
+        channel_max=128,
+    )
+    return Plan(
+        images=args.images,
+        out=args.out,
+        architecture=architecture,
+        name=args.name,
+        pictures=args.pictures,
+        minutes=args.minutes,
+        batch=args.batch,
+        rate=args.rate,
+        start_resolution=min(args.start_resolution, args.resolution),
+        grow_at=tuple(args.grow_at),
+        mirror=not args.no_mirror,
+        augment=args.augment,
+        bf16=args.bf16,
+        device=args.device,
+        seed=args.seed,
+        measure_every=args.measure_every,
+        losses=LossWeights(r1=args.r1),
+        licence=args.licence,
+        attribution=args.attribution,
+    )
+
+
+def _write(folder: Path, stem: str, segmentation: Segmentation, segmenter: Segmenter) -> None:
+    """Picture, class indices as a palette PNG, overlay, and uncertainty as npy."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = Image.fromarray(segmentation.labels)
+    labels.putpalette(segmenter.partonomy.palette.flatten().tolist())
+    labels.save(folder / f"{stem}.labels.png")
+    _save(folder / f"{stem}.png", segmentation.image)
+    _save(folder / f"{stem}.overlay.png", overlaid(segmentation, segmenter.partonomy))
+    np.save(folder / f"{stem}.uncertainty.npy", segmentation.uncertainty)
+
+
+def _write_sheet(path: Path, found: list[Segmentation], segmenter: Segmenter) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(path, segmentation_sheet(found, segmenter.partonomy, segmenter.ensemble.members))
+    print(f"{path}: {len(found)} pictures with parts and uncertainty")
+
+
+def _save(path: Path, picture: Picture) -> None:
+    try:
+        Image.fromarray(picture).save(path, optimize=True)
+    except ValueError as error:
+        raise DganError(f"{path} needs the ending of a picture format, such as .png.") from error
+
+
+def _bar(what: str, steps: Iterable[int]) -> Iterable[int]:
+    return tqdm(steps, desc=what, unit="step")
+
+
+def _peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
