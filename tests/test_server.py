@@ -1,0 +1,343 @@
+"""The HTTP contract, over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import numpy as np
+import pytest
+import requests
+import uvicorn
+
+from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.binding import bind
+from dgan_backend.labelstudio.config import parse_config
+from dgan_backend.labelstudio.regions import to_label_map
+from dgan_backend.reason import ReasonProtocol, with_reason
+from dgan_backend.registry import Registry
+from dgan_backend.segmenter import Segmenter
+from dgan_backend.server import create_app, serve
+from dgan_backend.settings import Settings
+from tests.labeling import (
+    CONFIG,
+    OTHER_CONFIG,
+    VERSION,
+    TinyRegistry,
+    seed_task,
+    task,
+    tiny_registry,
+)
+from tests.sites import Answer, Seen, serving
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
+    return tiny_registry(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def segmenter(registry: TinyRegistry) -> Segmenter:
+    return registry.segmenter(VERSION)
+
+
+@contextmanager
+def backend(
+    registry: Registry, settings: Settings | None = None, **options: object
+) -> Iterator[httpx.Client]:
+    """The app under uvicorn as `serve` runs it, and a client of it."""
+    app = create_app(settings or Settings(), registry, **options)  # type: ignore[arg-type]
+    config = uvicorn.Config(app, http=ReasonProtocol, ws="none", log_config=None)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listener.close()
+
+
+@pytest.fixture
+def client(registry: TinyRegistry) -> Iterator[httpx.Client]:
+    with backend(registry) as client:
+        yield client
+
+
+def setup_body(schema: str = CONFIG, **more: object) -> dict:
+    """What Label Studio posts to /setup (facts/label-studio.md, section 1)."""
+    return {
+        "project": "5.1795491060",
+        "schema": schema,
+        "hostname": "http://127.0.0.1:1",
+        "access_token": "theirs",
+        "extra_params": None,
+        **more,
+    }
+
+
+def predict_body(tasks: list, label_config: str = CONFIG) -> dict:
+    return {
+        "tasks": tasks,
+        "project": "5.1795491060",
+        "label_config": label_config,
+        "params": {"login": None, "password": None, "context": None},
+    }
+
+
+def results(client: httpx.Client, tasks: list, label_config: str = CONFIG) -> list[dict]:
+    response = client.post("/predict", json=predict_body(tasks, label_config))
+    assert response.status_code == 200
+    return list(response.json()["results"])
+
+
+def test_health(client: httpx.Client) -> None:
+    for path in ("/", "/health"):
+        assert client.get(path).json() == {"status": "UP", "model_class": "DganModel"}
+
+
+def test_setup_and_predictions_have_one_version(client: httpx.Client, segmenter: Segmenter) -> None:
+    assert client.post("/setup", json=setup_body()).json() == {"model_version": VERSION}
+    tasks = [seed_task(1, segmenter, seed=7), {"id": 2, "data": {}}, seed_task(3, segmenter, 8)]
+    entries = results(client, tasks)
+    assert [entry["model_version"] for entry in entries] == [VERSION] * 3
+    assert [bool(entry["result"]) for entry in entries] == [True, False, True]
+    assert "Task 2 has no picture" in entries[1]["reason"]
+    binding = bind(parse_config(CONFIG), 5)
+    for entry, seed in ((entries[0], 7), (entries[2], 8)):
+        labels = to_label_map(entry["result"], binding, 16, 16)
+        np.testing.assert_array_equal(labels, segmenter.segment_seed(seed).labels)
+
+
+def test_predict_works_without_setup_and_without_tasks(
+    client: httpx.Client, segmenter: Segmenter
+) -> None:
+    assert results(client, [seed_task(1, segmenter, seed=7)])[0]["result"]
+    assert results(client, []) == []
+
+
+def test_untrained_projects_are_told_so(client: httpx.Client) -> None:
+    answer = client.post("/setup", json=setup_body(OTHER_CONFIG)).json()
+    assert answer == {"model_version": "project-5-untrained"}
+    entry = results(client, [task(1, "x")], OTHER_CONFIG)[0]
+    assert (entry["result"], entry["model_version"]) == ([], "project-5-untrained")
+    assert "not trained yet" in entry["reason"]
+
+
+def test_the_extra_params_of_setup_hold_for_predict(client: httpx.Client) -> None:
+    client.post("/setup", json=setup_body(extra_params={"partonomy": "own"}))
+    assert results(client, [task(1, "x")])[0]["model_version"] == "project-5-untrained"
+
+
+def test_a_misfit_is_shown_to_the_admin(client: httpx.Client) -> None:
+    """Label Studio shows `str(requests.HTTPError)` and nothing else of a refusal."""
+    body = setup_body(OTHER_CONFIG, extra_params={"partonomy": "toonhead"})
+    response = requests.post(f"{client.base_url}/setup", json=body, timeout=10)
+    with pytest.raises(requests.HTTPError) as caught:
+        response.raise_for_status()
+    said = str(caught.value)
+    assert said.startswith("400 Client Error: These labels do not fit the partonomy 'toonhead'")
+    assert "wing. These fit: face, ear" in said
+    assert response.json()["detail"] in said
+
+
+def test_letters_beyond_latin_1_do_not_break_the_status_line(client: httpx.Client) -> None:
+    config = OTHER_CONFIG.replace("wing", "翼\r\nX-Evil: 1").replace("nose", "nez é")
+    body = setup_body(config, extra_params={"partonomy": "toonhead"})
+    response = client.post("/setup", json=body)
+    assert response.status_code == 400
+    assert "x-evil" not in response.headers
+    assert "翼" in response.json()["detail"]
+    assert "?" in response.reason_phrase
+
+
+def test_a_reason_goes_into_the_status_line_of_refusals_only() -> None:
+    head = b"HTTP/1.1 400 Bad Request\r\na: b\r\nX-Reason: too late\r\n\r\nbody X-Reason: no"
+    assert with_reason(head).startswith(b"HTTP/1.1 400 too late\r\na: b\r\n")
+    assert with_reason(head).endswith(b"\r\n\r\nbody X-Reason: no")
+    for other in (b"HTTP/1.1 200 OK\r\nX-Reason: x\r\n\r\n", b"HTTP/1.1 404 Not Found\r\n\r\n"):
+        assert with_reason(other) == other
+
+
+@pytest.mark.parametrize("path", ["/setup", "/predict", "/webhook", "/versions"])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"[]", "must be a JSON object"),
+        (b"\xff\xfe", "not valid JSON"),
+    ],
+)
+def test_bodies_that_are_no_json(client: httpx.Client, path: str, body: bytes, said: str) -> None:
+    response = client.post(path, content=body)
+    assert response.status_code == 400
+    assert said in response.json()["detail"]
+
+
+def test_other_refusals(client: httpx.Client) -> None:
+    assert "`tasks`" in client.post("/predict", json={}).json()["detail"]
+    assert "no labeling config" in client.post("/setup", json={}).json()["detail"]
+    assert client.get("/nowhere").status_code == 404
+    assert client.get("/predict").status_code == 405
+
+
+def test_versions(client: httpx.Client) -> None:
+    """Label Studio asks with GET and a body."""
+    client.post("/setup", json=setup_body())
+    for method in ("GET", "POST"):
+        answer = client.request(method, "/versions", json={"project": "5.1795491060"})
+        assert answer.json() == {"versions": [VERSION]}
+    assert isinstance(client.get("/versions").json()["versions"], list)
+
+
+# Time
+
+
+def elapsed(call: Callable[[], object]) -> float:
+    start = time.monotonic()
+    call()
+    return time.monotonic() - start
+
+
+@contextmanager
+def slow_pictures(seconds: float) -> Iterator[str]:
+    """A host whose pictures take long and do not exist in the end."""
+
+    def answer(_: Seen) -> Answer:
+        time.sleep(seconds)
+        return Answer(status=404)
+
+    with serving(answer) as site:
+        yield site.url
+
+
+def test_the_deadline_holds_and_finished_tasks_are_answered(
+    registry: TinyRegistry, segmenter: Segmenter
+) -> None:
+    settings = Settings(allowed_image_hosts=("127.0.0.1",))
+    with slow_pictures(3.0) as url, backend(registry, settings, deadline=1.0) as client:
+        tasks = [seed_task(1, segmenter, seed=7), *[task(n, f"{url}/a.png") for n in range(2, 9)]]
+        entries: list[dict] = []
+        assert elapsed(lambda: entries.extend(results(client, tasks))) < 2.0
+    assert entries[0]["result"] and len(entries) == 8
+    for number, entry in enumerate(entries[1:], start=2):
+        # No `result`: Label Studio logs the reason, stores nothing and asks again next time.
+        assert set(entry) == {"reason", "score", "model_version"}
+        assert entry["reason"].startswith(f"Task {number} was not reached in time")
+
+
+def test_nothing_else_waits_for_predictions(registry: TinyRegistry, segmenter: Segmenter) -> None:
+    settings = Settings(allowed_image_hosts=("127.0.0.1",))
+    with (
+        slow_pictures(1.0) as url,
+        backend(registry, settings, deadline=20) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        waiting = pool.submit(results, client, [task(n, f"{url}/a.png") for n in range(16)])
+        time.sleep(0.3)
+        assert elapsed(lambda: client.get("/health")) < 0.5
+        assert elapsed(lambda: client.post("/setup", json=setup_body())) < 0.5
+        assert elapsed(lambda: client.post("/webhook", json={"action": "X"})) < 0.5
+        # A large request leaves room for the next one.
+        assert elapsed(lambda: results(client, [seed_task(1, segmenter, seed=7)])) < 2.5
+        assert not waiting.done()
+        waiting.result()
+
+
+class SlowRegistry(TinyRegistry):
+    """Loads its version when it may."""
+
+    def __init__(self, like: TinyRegistry) -> None:
+        super().__init__(like._model_dir)
+        self.may_load = threading.Event()
+
+    def segmenter(self, version: str) -> Segmenter:
+        self.may_load.wait(10)
+        return super().segmenter(version)
+
+
+def test_only_predictions_wait_for_loading(registry: TinyRegistry, segmenter: Segmenter) -> None:
+    slow = SlowRegistry(registry)
+    with backend(slow) as client, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(results, client, [seed_task(1, segmenter, seed=7)])
+        time.sleep(0.3)
+        assert client.get("/health").status_code == 200
+        assert client.post("/setup", json=setup_body()).json() == {"model_version": VERSION}
+        assert not waiting.done()
+        slow.may_load.set()
+        assert waiting.result()[0]["result"]
+
+
+def test_webhooks_are_answered_before_they_are_handled(registry: TinyRegistry) -> None:
+    handled: list[dict] = []
+    done = threading.Event()
+
+    def on_event(event: dict) -> None:
+        if event["action"] == "BROKEN":
+            raise ValueError("a handler's own trouble")
+        time.sleep(1.0)
+        handled.append(event)
+        done.set()
+
+    event = {"action": "ANNOTATION_CREATED", "project": {"id": 5}, "annotation": {"id": 1}}
+    with backend(registry, on_event=on_event) as client:
+        assert client.post("/webhook", json={"action": "BROKEN"}).status_code == 200
+        with httpx.Client(base_url=client.base_url) as hook:
+            assert elapsed(lambda: hook.post("/webhook", json=event).raise_for_status()) < 0.5
+        assert handled == []
+        assert done.wait(5)
+    assert handled == [event]
+
+
+# Access
+
+
+def test_basic_auth_guards_all_routes(registry: TinyRegistry) -> None:
+    settings = Settings(basic_auth_user="admin", basic_auth_pass="wörd:x")
+    routes = [("GET", "/"), ("GET", "/health"), ("POST", "/setup"), ("POST", "/predict"),
+              ("GET", "/versions"), ("POST", "/webhook"), ("GET", "/nowhere")]  # fmt: skip
+    with backend(registry, settings) as client:
+        for method, path in routes:
+            for auth in (None, ("admin", "word"), ("root", "wörd:x")):
+                response = client.request(method, path, auth=auth)
+                assert response.status_code == 401, (method, path, auth)
+                assert response.headers["www-authenticate"].startswith("Basic")
+        assert client.get("/health", auth=("admin", "wörd:x")).status_code == 200
+
+
+def test_half_a_login_is_refused() -> None:
+    with pytest.raises(DganError, match="BASIC_AUTH_PASS"):
+        create_app(Settings(basic_auth_user="admin"))
+
+
+def test_tokens_are_not_logged(registry: TinyRegistry, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with backend(registry) as client:
+        client.post("/setup", json=setup_body(access_token="secret-token"))
+        assert not results(client, [task(1, "/data/upload/1/a.png")])[0]["result"]
+    assert "Task 1" in caplog.text
+    assert "secret-token" not in caplog.text
+
+
+def test_a_port_in_use_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DganError, match=f"Port {port} of 127.0.0.1 cannot be used"):
+            serve(Settings(port=port), host="127.0.0.1")
+
+
+def test_a_large_body_is_refused(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dgan_backend.server._MAX_BODY", 1000)
+    response = client.post("/predict", content=json.dumps({"tasks": ["x" * 2000]}))
+    assert response.status_code == 413
