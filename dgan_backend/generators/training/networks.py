@@ -12,7 +12,8 @@ from dgan_backend.generators.native import StyleGAN2, StyleGAN2Config
 from dgan_backend.generators.training.discriminator import Discriminator
 from dgan_backend.inversion.encoder import Encoder, EncoderConfig
 
-_FIRST_CHANNELS = 16  # of the trunks' finest map, at least
+_HALVED_FROM = 32  # px from which the trunks are half as wide as the generator
+_FEWEST = 16
 
 
 class Networks(nn.Module):
@@ -71,10 +72,11 @@ def config_at(target: StyleGAN2Config, resolution: int) -> StyleGAN2Config:
 def trunk_channels(config: StyleGAN2Config) -> list[int]:
     """Channels of encoder and discriminator, coarse to fine.
 
-    As the generator's, but half as many at its finest map, where most of the time goes.
+    As the generator's, but half as many from 32 px on, where most of the time goes. They depend
+    on the resolution alone, so that a grown trunk takes over the smaller one's weights.
     """
-    *coarse, finest = config.block_channels
-    return [*coarse, max(_FIRST_CHANNELS, finest // 2)]
+    sizes = zip(config.block_resolutions, config.block_channels, strict=True)
+    return [max(_FEWEST, c // 2) if r >= _HALVED_FROM else c for r, c in sizes]
 
 
 def _frozen_copy(network: nn.Module, weights_of: nn.Module | None = None) -> nn.Module:

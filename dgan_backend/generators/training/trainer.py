@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -15,17 +15,24 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dgan_backend.errors import DganError
-from dgan_backend.generators.native import save_generator, write_json, write_tensors
+from dgan_backend.generators.native import (
+    load_generator,
+    save_generator,
+    write_json,
+    write_tensors,
+)
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
 from dgan_backend.generators.training import augment
 from dgan_backend.generators.training.metric import sliced_wasserstein
 from dgan_backend.generators.training.networks import Networks
 from dgan_backend.generators.training.pictures import PictureFolder
 from dgan_backend.generators.training.step import LossWeights, Step
-from dgan_backend.inversion.native import save_encoder
+from dgan_backend.inversion.invert import invert
+from dgan_backend.inversion.native import InDomainErrors, load_encoder, save_encoder
 from dgan_backend.pictures import contact_sheet, to_pictures
 
 _MEASURED = 256  # pictures that the metric compares
+_CALIBRATION_BATCH = 16
 _SMALL_SET = 5000  # fewer pictures than this are augmented
 _CHECKPOINT = "checkpoint.pt"
 
@@ -78,23 +85,43 @@ class Trainer:
         self.resumed = self._resume()
 
     def run(self) -> None:
-        """Train until the plan's end, or Ctrl-C; always leaves a checkpoint and a generator."""
-        plan, started, before = self.plan, time.monotonic(), self.seconds
-        last_measured = self.seen
-        bar = tqdm(total=plan.pictures, initial=self.seen, unit="picture", smoothing=0.05)
+        """Train until the plan's end, or Ctrl-C; then write generator and calibrated encoder.
+
+        Raises DganError when the training diverges; the last checkpoint is kept as it was.
+        """
+        bar = tqdm(total=self.plan.pictures, initial=self.seen, unit="picture", smoothing=0.05)
         try:
-            while self.seen < plan.pictures and not self._out_of_time(before):
-                self._grow_if_due()
-                losses = self.step(*self._batch())
-                self.seconds = before + time.monotonic() - started
-                bar.update(plan.batch)
-                bar.set_postfix_str(_short(losses) + f" {self.networks.resolution}px")
-                if self.seen - last_measured >= plan.measure_every:
-                    last_measured = self.seen
-                    self.report(losses)
+            self._train(bar)
+        except KeyboardInterrupt:
+            tqdm.write("stopped; the same command goes on from here")
         finally:
             bar.close()
-            self.report({})
+        self.report({})
+        self.calibrate()
+
+    def _train(self, bar: tqdm[NoReturn]) -> None:
+        plan, started, before = self.plan, time.monotonic(), self.seconds
+        last_measured = self.seen
+        while self.seen < plan.pictures and not self._out_of_time(before):
+            self._grow_if_due()
+            losses = self.step(*self._batch())
+            self.seconds = before + time.monotonic() - started
+            bar.update(plan.batch)
+            bar.set_postfix_str(_short(losses) + f" {self.networks.resolution}px")
+            if self.seen - last_measured >= plan.measure_every:
+                last_measured = self.seen
+                self.report(losses)
+
+    def calibrate(self) -> None:
+        """Measure inversion errors of held-back pictures and write them beside the encoder."""
+        folder = self.plan.out / self.plan.name
+        generator = load_generator(folder, self.plan.device)
+        encoder, _ = load_encoder(folder, self.plan.device)
+        pictures = self.pictures.measuring_set(_MEASURED).to(self.plan.device)
+        batches = tqdm(pictures.split(_CALIBRATION_BATCH), desc="calibrating the encoder")
+        errors = torch.cat([invert(generator, encoder, batch).errors for batch in batches])
+        median, limit = (float(torch.quantile(errors, q)) for q in (0.5, 0.999))
+        save_encoder(folder, encoder, InDomainErrors(round(median, 5), round(limit, 5)))
 
     def report(self, losses: dict[str, float]) -> dict[str, Any]:
         """Write checkpoint, generator, sheet and a line of the log; returns that line."""
