@@ -54,11 +54,13 @@ class Backend:
         return model.model_version
 
     def versions(self, body: Body) -> list[str]:
-        """The version that serves the project; all shipped ones before its /setup."""
-        known = self._known.get(project_number(body.get("project")))
-        if known is None:
-            return sorted(shipped_versions())
-        return [self._model(known, known.get("schema"), known).model_version]
+        """The version that serves the project in `body`. Label Studio names none: then all that
+        are shipped or serve a known project.
+        """
+        number = project_number(body.get("project"))
+        known = [self._known[number]] if number in self._known else list(self._known.values())
+        serving = {self._model(about, about.get("schema"), about).model_version for about in known}
+        return sorted(serving if number in self._known else serving | set(shipped_versions()))
 
     async def predict(self, body: Body) -> list[Body]:
         """One entry a task, in order, before the deadline."""

@@ -100,6 +100,10 @@ def _add_generator_commands(commands: argparse._SubParsersAction[argparse.Argume
     train.add_argument(
         "--channels", type=_positive, nargs="*", help="one a block from 4 px on [by resolution]"
     )
+    train.add_argument("--init", default="", help="generator (name or folder) to begin with")
+    train.add_argument(
+        "--init-discriminator", type=Path, help="discriminator.safetensors of that training"
+    )
     train.add_argument("--no-mirror", action="store_true", help="left and right differ in meaning")
     train.add_argument(
         "--augment", choices=("auto", "on", "off"), default="auto", help="auto: below 5000 pictures"

@@ -72,6 +72,7 @@ class Launcher:
     ) -> None:
         self.state = state.expanduser().resolve()
         self.logs = self.state / "logs"
+        self.after_restart: Callable[[], None] = lambda: None
         self._report = report
         self._grace = grace
         self._running: dict[str, _Running] = {}
@@ -154,6 +155,13 @@ class Launcher:
             time.sleep(0.1)
         self.check(name)
 
+    def finish(self, name: str) -> None:
+        """Wait until a spawned child has done its work; DganError if it did not succeed."""
+        running = self._running[name]
+        if running.process.wait() != 0:
+            self.check(name)
+        del self._running[name]
+
     def check(self, *names: str) -> None:
         """Raise DganError with the last log lines if one of the children (all) has ended."""
         for name in names or tuple(self._running):
@@ -194,6 +202,7 @@ class Launcher:
         again = self._running[running.child.name]
         again.failures = running.failures
         self._report(f"{running.child.name} was started again (pid {again.process.pid}).")
+        self.after_restart()
 
     def stop(self) -> None:
         """End every child, last started first, and whatever they have started."""

@@ -113,7 +113,7 @@ def _add_routes(app: FastAPI, backend: Backend, on_event: Callable[[Event], None
     async def predict(request: Request) -> Event:
         return {"results": await backend.predict(await read_body(request))}
 
-    @app.get("/versions")  # Label Studio sends GET with a body
+    @app.get("/versions")
     @app.post("/versions")
     async def versions(request: Request) -> Event:
         body = await read_body(request, may_be_empty=True)

@@ -151,6 +151,8 @@ def _plan(args: argparse.Namespace) -> Plan:
         losses=LossWeights(r1=args.r1),
         licence=args.licence,
         attribution=args.attribution,
+        init=args.init,
+        init_discriminator=args.init_discriminator,
     )
 
 

@@ -87,6 +87,27 @@ def test_a_run_goes_on_where_it_stopped(plan: Plan) -> None:
     assert again.seen == 64
 
 
+def test_a_run_begins_with_a_generator_trained_before(plan: Plan, tmp_path: Path) -> None:
+    Trainer(plan).run()
+    first = plan.out
+    later = replace(
+        plan,
+        out=tmp_path / "later",
+        init=str(first / "blobs"),
+        init_discriminator=first / "discriminator.safetensors",
+        pictures=80,
+    )
+    trainer = Trainer(later)
+    assert trainer.seen == 64
+    assert trainer.networks.resolution == 16
+    wanted = load_generator(first / "blobs").state_dict()
+    for name, tensor in trainer.networks.generator.state_dict().items():
+        assert torch.equal(tensor, wanted[name]), name
+    trainer.run()
+    with pytest.raises(DganError, match="does not fit the architecture"):
+        Trainer(replace(later, out=tmp_path / "x", architecture=tiny_config(16, channel_max=4)))
+
+
 def test_a_checkpoint_of_another_architecture_is_said(plan: Plan) -> None:
     Trainer(replace(plan, pictures=16)).run()
     other = replace(plan, architecture=tiny_config(16, channel_max=4))

@@ -201,12 +201,12 @@ class LabelStudioClient:
     def _exchange(self, token: str) -> str:
         response = self._once("POST", "/api/token/refresh", {}, json={"refresh": token})
         if not response.is_success:
-            raise LabelStudioError(refused_token(self.url), 401)
+            raise LabelStudioError(f"{refused_token(self.url)}.", 401)
         return str(response.json()["access"])
 
     def _refusal(self, method: str, path: str, response: httpx.Response) -> str:
         if response.status_code == 401:
-            return refused_token(self.url)
+            return f"{refused_token(self.url)}."
         if response.is_redirect:
             where = response.headers.get("location", "")
             return f"{self.url} redirects {path} to {where}; set LABEL_STUDIO_URL to where it is."
@@ -215,12 +215,12 @@ class LabelStudioClient:
 
 
 def refused_token(url: str) -> str:
-    """What to do about a 401."""
+    """What a 401 means and what to do, for the middle of a sentence."""
     return (
-        f"Label Studio at {url} refused the token (401). LABEL_STUDIO_API_KEY takes a personal "
-        "access token (Account & Settings > Personal Access Token), or a legacy token where the "
-        "organization allows them (Organization > Access Token Settings, or start Label Studio "
-        "with --enable-legacy-api-token)."
+        f"Label Studio at {url} refused the token (401); set LABEL_STUDIO_URL, and "
+        "LABEL_STUDIO_API_KEY to a personal access token (Account & Settings > Personal Access "
+        "Token), or to a legacy token where the organization allows them (Organization > Access "
+        "Token Settings, or start Label Studio with --enable-legacy-api-token)"
     )
 
 

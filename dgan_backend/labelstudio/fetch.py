@@ -52,7 +52,7 @@ def fetch(
                     return _read(response, limits, deadline)
                 url = target
     except LabelStudioError as error:
-        raise FetchError(str(error)) from error
+        raise FetchError(f"cannot be fetched: {str(error).rstrip('.')}") from error
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise FetchError(f"cannot be fetched ({say(error)}); check the URL") from error
     raise FetchError(f"was redirected more than {_MAX_REDIRECTS} times; give its final URL")
@@ -99,14 +99,14 @@ def _client() -> httpx.Client:
 
 def _redirect(response: httpx.Response, url: str, site: LabelStudioClient | None) -> str | None:
     """Where a redirect leads, or None when this is the answer; raises FetchError on errors."""
-    own = site is not None and site.owns(url)
+    login = response.status_code == 401
     if response.has_redirect_location:
         target = httpx.URL(url).join(response.headers["location"])
-        if own and target.path.rstrip("/").endswith("/user/login"):
-            raise FetchError(refused_token(site.url if site else ""))
-        return str(target)
-    if response.status_code == 401 and own:
-        raise FetchError(refused_token(site.url if site else ""))
+        login = target.path.rstrip("/").endswith("/user/login")
+        if not login:
+            return str(target)
+    if login and site is not None and site.owns(url):
+        raise FetchError(f"cannot be fetched: {refused_token(site.url)}")
     if response.status_code in (404, 410):
         raise FetchError("does not exist (any more); import it again or correct the URL")
     if not response.is_success:

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from dgan_backend.errors import DganError
 from dgan_backend.generators.native import (
     load_generator,
+    read_tensors,
     save_generator,
-    write_json,
     write_tensors,
 )
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
@@ -42,7 +42,8 @@ class Plan:
     """What to train and for how long.
 
     grow_at: numbers of pictures seen at which the resolution doubles, from start_resolution up to
-    the architecture's. minutes: stop after that much time (0 = only `pictures` counts).
+    the architecture's. minutes: stop after that much time (0 = only `pictures` counts). init: a
+    generator with an encoder to begin with, and the discriminator it was trained against.
     """
 
     images: Path
@@ -64,6 +65,8 @@ class Plan:
     losses: LossWeights = field(default_factory=LossWeights)
     licence: str = ""
     attribution: str = ""
+    init: str = ""
+    init_discriminator: Path | None = None
 
     def resolution_at(self, seen: int) -> int:
         grown = self.start_resolution * 2 ** sum(seen >= at for at in self.grow_at)
@@ -82,7 +85,7 @@ class Trainer:
         torch.manual_seed(plan.seed)
         plan.out.mkdir(parents=True, exist_ok=True)
         self._build(plan.resolution_at(0))
-        self.resumed = self._resume()
+        self.resumed = self._resume() or self._begin_with_init()
 
     def run(self) -> None:
         """Train until the plan's end, or Ctrl-C; then write generator and calibrated encoder.
@@ -176,7 +179,6 @@ class Trainer:
         save_encoder(folder, self.networks.encoder_average)  # type: ignore[arg-type]
         judge = self.networks.discriminator.state_dict()
         write_tensors(plan.out / "discriminator.safetensors", judge)
-        write_json(plan.out / "discriminator.json", {"pictures_seen": self.seen})
 
     def _build(self, resolution: int) -> None:
         self._use(Networks(self.plan.architecture, resolution).to(self.plan.device))
@@ -282,6 +284,32 @@ class Trainer:
         self.seen, self.steps, self.seconds = value["seen"], value["steps"], value["seconds"]
         self.random = np.random.RandomState(self.plan.seed + self.steps)
         torch.manual_seed(self.plan.seed + self.steps)
+        return True
+
+    def _begin_with_init(self) -> bool:
+        """Begin with a native generator's weights (no optimiser state); False without one."""
+        plan = self.plan
+        if not plan.init:
+            return False
+        generator = load_generator(plan.init, plan.device)
+        encoder, _ = load_encoder(plan.init, plan.device)
+        self._build(generator.resolution)
+        networks = self.networks
+        try:
+            for network in (networks.generator, networks.generator_average):
+                network.load_state_dict(generator.state_dict())
+            for network in (networks.encoder, networks.encoder_average):
+                network.load_state_dict(encoder.state_dict())
+            if plan.init_discriminator:
+                judge = read_tensors(plan.init_discriminator)
+                networks.discriminator.load_state_dict({k: t.float() for k, t in judge.items()})
+        except RuntimeError as error:
+            raise DganError(
+                f"{plan.init} does not fit the architecture; give its --channels and --z-dim "
+                f"({str(error).splitlines()[-1].strip()})."
+            ) from error
+        self.seen = int(generator.card.training.get("pictures_seen", 0))
+        self.seconds = float(generator.card.training.get("minutes", 0)) * 60
         return True
 
 
