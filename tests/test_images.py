@@ -144,6 +144,7 @@ def test_label_studio_does_not_give_it(studio: Site, name: str, said: str) -> No
     assert said in text
     assert f"/data/upload/1/{name}.png" in text
     assert KEY not in text
+    assert text.endswith(".") and not text.endswith("..")
 
 
 def test_a_wrong_token_is_explained(studio: Site) -> None:
