@@ -267,6 +267,27 @@ def test_rings_outside_the_picture_are_clipped() -> None:
     assert polygon.rasterize(square, 3, 2).tolist() == [[True, True], [True, True], [False, False]]
 
 
+def test_a_parents_ring_covers_its_parts_at_the_edge_too() -> None:
+    label_map = np.zeros((6, 9), dtype=np.uint8)
+    label_map[1:5, 1:7] = HEAD
+    label_map[2:4, 5:8] = NOSE
+    ring = polygon.rings(label_map, FACE, tolerance=0)[0]
+    assert ring.index == HEAD
+    np.testing.assert_array_equal(polygon.rasterize(ring.points, 6, 9), label_map > 0)
+
+
+@given(label_map=blotches)
+@settings(max_examples=50, deadline=None)
+def test_a_simplified_ring_keeps_97_percent(label_map: np.ndarray) -> None:
+    """However small the part and generous the tolerance."""
+    exact = polygon.rings(label_map, FACE, tolerance=0)
+    rough = polygon.rings(label_map, FACE, tolerance=4)
+    for ring, expected in zip(rough, exact, strict=True):
+        inside = polygon.rasterize(ring.points, *label_map.shape)
+        filled = polygon.rasterize(expected.points, *label_map.shape)
+        assert (inside & filled).sum() >= 0.97 * (inside | filled).sum()
+
+
 def test_small_islands_are_left_out_but_no_class_vanishes() -> None:
     label_map = toon()
     label_map[10, 150] = HEAD  # an island

@@ -33,12 +33,14 @@ class Ring:
 
     index:  class
     points: [P, 2] float64, x and y in pixels from the upper left corner of the picture
-    own:    [H, W] bool, the pixels of the class itself (not its parts') inside this ring
+    box:    rows and columns of the picture that it lies in
+    own:    [h, w] bool in that box, the pixels of the class itself (not its parts') inside
     area:   pixels inside
     """
 
     index: int
     points: Points
+    box: tuple[slice, slice]
     own: Mask
     area: int
 
@@ -140,11 +142,9 @@ def _rings_of_piece(
         if hole.sum() > min_area or (hole.any() and not min_area):
             todo.extend(_cut(piece, hole))
             continue
-        whole = np.zeros_like(own)
-        whole[piece.box] = own_here
         points = _simplified(outline, filled, tolerance)
         corner = np.array([piece.box[1].start, piece.box[0].start], dtype=np.float64)
-        yield Ring(index, points + corner, whole, int(filled.sum()))
+        yield Ring(index, points + corner, piece.box, own_here, int(filled.sum()))
 
 
 def _cut(piece: _Piece, hole: Mask) -> list[_Piece]:

@@ -46,18 +46,27 @@ def to_regions(
     Classes without a label in the config are written as their nearest ancestor that has one.
     """
     labels = binding.folded()[labels]
+
+    def score(own: Mask, box: tuple[slice, slice] = (slice(None), slice(None))) -> Region:
+        if uncertainty is None:
+            return {}
+        sure = 1.0 - float(uncertainty[box][own].mean()) / max_uncertainty
+        return {"score": round(min(1.0, max(0.0, sure)), 4)}
+
     if binding.config.kind == "polygon":
         return [
-            _region(binding, ring.index, _percent(ring.points, labels.shape), ring.own,
-                    uncertainty, max_uncertainty)
+            {
+                **_region(binding, ring.index, _percent(ring.points, labels.shape), labels.shape),
+                **score(ring.own, ring.box),
+            }
             for ring in polygon.rings(labels, binding.partonomy, tolerance, min_area)
-        ]  # fmt: skip
+        ]
     regions = []
     for index in binding.partonomy.class_order():
         mask = labels == index
         if mask.any():
             value = _mask_value(binding.config.kind, mask)
-            regions.append(_region(binding, index, value, mask, uncertainty, max_uncertainty))
+            regions.append({**_region(binding, index, value, labels.shape), **score(mask)})
     return regions
 
 
@@ -84,31 +93,19 @@ def to_label_map(
     return labels
 
 
-def _region(
-    binding: Binding,
-    index: int,
-    value: dict[str, Any],
-    own: Mask,
-    uncertainty: npt.NDArray[np.float32] | None,
-    max_uncertainty: float,
-) -> Region:
+def _region(binding: Binding, index: int, value: dict[str, Any], shape: tuple[int, ...]) -> Region:
     config = binding.config
-    height, width = own.shape
     kind = f"{config.kind}labels"
-    region = {
+    return {
         "id": uuid.uuid4().hex[:10],
         "type": kind,
         "from_name": config.from_name,
         "to_name": config.image,
-        "original_width": width,
-        "original_height": height,
+        "original_width": shape[1],
+        "original_height": shape[0],
         "image_rotation": 0,
         "value": {**value, kind: [binding.label_of[index]]},
     }
-    if uncertainty is not None:
-        score = 1.0 - float(uncertainty[own].mean()) / max_uncertainty
-        region["score"] = round(min(1.0, max(0.0, score)), 4)
-    return region
 
 
 def _mask_value(kind: str, mask: Mask) -> dict[str, Any]:
