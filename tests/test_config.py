@@ -204,7 +204,8 @@ def test_a_version_of_an_older_config_is_bound_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("uid", "number"), [("17.1795491060", 17), ("17", 17), (17, 17), (None, None), ("x", None)]
+    ("uid", "number"),
+    [("17.1795491060", 17), ("17", 17), (17, 17), (None, None), ("x", None), ("9" * 5000, None)],
 )
 def test_project_number(uid: object, number: int | None) -> None:
     assert project_number(uid) == number
@@ -220,4 +221,5 @@ def test_a_project_that_cannot_be_used_keeps_the_reason() -> None:
         bad = open_project("5.1", xml, extra_params)
         assert bad.binding is None and said in bad.problem
     assert open_project("5.1", None).problem.startswith("The project has no labeling config")
-    assert open_project("5.1", xml, None, "file:///etc/passwd").hostname == ""
+    for hostname in ("file:///etc/passwd", "http://", "http://a:port", "ls", None, 7):
+        assert open_project("5.1", xml, None, hostname).hostname == ""

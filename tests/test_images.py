@@ -328,6 +328,7 @@ def test_cmyk_and_animated_pictures() -> None:
             encoded(Image.effect_noise((64, 64), 50), "JPEG")[:-400], "broken or", id="cut jpeg"
         ),
         pytest.param(encoded(Image.new("1", (101, 100))), "101 x 100, over 0.01", id="large"),
+        pytest.param(encoded(Image.new("1", (1, 202))), "1 x 202, over 0.01", id="strip"),
         pytest.param(encoded(Image.new("1", (20_000, 10_000))), "too large", id="bomb"),
     ],
 )

@@ -228,6 +228,7 @@ RLE = brush.encode(np.eye(3, dtype=bool)[:1])
         pytest.param(region("hat", LEFT.T), "drawn on 1 x 3 pixels, not 3 x 1", id="other size"),
         pytest.param(region("hat", LEFT, image_rotation=90), "turn", id="turned picture"),
         pytest.param(region("wing", LEFT), "'wing', which is not in the labeling", id="unknown"),
+        pytest.param(region([{}], LEFT), "which is not in the labeling", id="odd label"),
         pytest.param(region([], LEFT), "has no label", id="no label"),
         pytest.param(broken("brush", {"rle": RLE[:9]}), "cut short", id="cut rle"),
         pytest.param(broken("brush", {"rle": [0, 0, 1, 0, *RLE[4:]]}), "64 pixels", id="rle size"),
@@ -250,6 +251,30 @@ def test_a_broken_region_is_named(bad: dict, said: str) -> None:
     with pytest.raises(DganError, match=said) as caught:
         to_label_map([bad], bound("brush"), 1, 3)
     assert "'r1'" in str(caught.value)
+
+
+@given(
+    code=st.lists(st.integers(0, 255), max_size=40),
+    where=st.integers(0, 40),
+    size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+)
+@settings(max_examples=300, deadline=None)
+def test_no_rle_does_more_than_an_error(code: list[int], where: int, size: tuple[int, int]) -> None:
+    """Spliced into a good one, so that most get beyond the header."""
+    good = brush.encode(np.ones(size, dtype=bool))
+    bad = region("hat", np.ones(size, dtype=bool))
+    bad["value"]["rle"] = good[:where] + code
+    try:
+        read = to_label_map([bad], bound("brush"), *size)
+    except DganError as error:
+        assert "'r1' (hat)" in str(error)
+    else:
+        assert read.shape == size
+
+
+def test_a_region_that_is_no_object_is_said() -> None:
+    with pytest.raises(DganError, match="must be an object"):
+        to_label_map(["odd"], bound("brush"), 1, 3)  # type: ignore[list-item]
 
 
 def test_a_ring_follows_pixel_centres() -> None:

@@ -58,7 +58,8 @@ def decode_image(data: bytes, max_pixels: int = _DEFAULTS.max_pixels) -> npt.NDA
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > max_pixels:
+            # A long strip is as costly as the square that it will be framed in.
+            if max(image.width * image.height, max(image.size) ** 2 // 4) > max_pixels:
                 raise FetchError(_too_large(f"{image.width} x {image.height}", max_pixels))
             image.load()
             turned = ImageOps.exif_transpose(image)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
+
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.binding import Binding, bind
 from dgan_backend.labelstudio.config import parse_config
@@ -45,9 +47,7 @@ def open_project(
     uid: `"<id>.<creation time>"` as Label Studio sends it, or the id
     """
     number = project_number(uid)
-    url = hostname.rstrip("/") if isinstance(hostname, str) else ""
-    if not url.startswith(("http://", "https://")):
-        url = ""
+    url = _site_url(hostname)
     token = access_token if isinstance(access_token, str) else ""
     try:
         config = parse_config(label_config if isinstance(label_config, str) else "")
@@ -60,7 +60,16 @@ def open_project(
 def project_number(uid: object) -> int | None:
     """17 of "17.1795491060", "17" or 17; None when there is no number."""
     text = str(uid if uid is not None else "").partition(".")[0]
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
+def _site_url(hostname: object) -> str:
+    """Label Studio's address without a slash at its end; empty when it is no http(s) URL."""
+    try:
+        url = httpx.URL(hostname) if isinstance(hostname, str) else httpx.URL("")
+    except (httpx.InvalidURL, UnicodeError):
+        return ""
+    return str(url).rstrip("/") if url.scheme in ("http", "https") and url.host else ""
 
 
 def read_extra_params(value: object) -> Mapping[str, Any]:

@@ -81,6 +81,8 @@ def to_label_map(
     labels = np.zeros((height, width), dtype=np.uint8)
     painted = np.zeros((height, width), dtype=bool)
     for region in regions:
+        if not isinstance(region, Mapping):
+            raise DganError(f"A region must be an object, not {region!r:.80}; delete it.")
         kind = str(region.get("type", "")).removesuffix("labels")
         if kind not in _READERS or region.get("to_name") != binding.config.image:
             continue
@@ -126,7 +128,7 @@ def _class(region: Mapping[str, Any], kind: str, binding: Binding) -> int:
     labels = value.get(f"{kind}labels") if isinstance(value, Mapping) else None
     if not isinstance(labels, list) or not labels:
         raise DganError(f"Region {region.get('id')!r} has no label; give it one or delete it.")
-    unknown = [label for label in labels if label not in binding.class_of]
+    unknown = [x for x in labels if not isinstance(x, str) or x not in binding.class_of]
     if unknown:
         raise DganError(
             f"Region {region.get('id')!r} has the label {unknown[0]!r}, which is not in the "
