@@ -75,8 +75,8 @@ def test_a_worker_runs_jobs_given_as_json(served: Settings, client: redis.Redis)
 def test_a_job_has_a_fresh_process_that_hides_the_password(
     served: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
-    job = jobs.queue(client).enqueue("test_jobs.where_a_job_runs")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    job = jobs.queue(client).enqueue(where_a_job_runs)
     with start_worker(served, "--burst") as worker:
         output = worker.communicate(timeout=60)[0]
     assert job.latest_result() is not None, output
@@ -104,8 +104,8 @@ def test_a_worker_stops_at_once_when_idle(served: Settings, client: redis.Redis)
 def test_a_killed_worker_takes_its_job_along(
     served: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
-    job = jobs.queue(client).enqueue("test_jobs.sleep", 60)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    job = jobs.queue(client).enqueue(sleep, 60)
     with start_worker(served) as worker:
         wait_for(job, JobStatus.STARTED)
         children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
