@@ -54,23 +54,22 @@ def upsample_rows(maps: Sequence[Tensor], size: tuple[int, int], top: int, botto
     """
     total: Tensor | None = None
     for m in maps:
-        rows = _lerp(m, 1, size[0], torch.arange(top, bottom, device=m.device))
-        part = _lerp(rows, 2, size[1], torch.arange(size[1], device=m.device))
-        total = part if total is None else total.add_(part)
+        rows = _rows(m, size[0], top, bottom)[None]
+        wide = F.interpolate(rows, (bottom - top, size[1]), mode="bilinear", align_corners=False)
+        total = wide[0] if total is None else total.add_(wide[0])
     if total is None:
         raise ValueError("there are no maps to bring to the label grid.")
     return total
 
 
-def _lerp(x: Tensor, dim: int, size: int, positions: Tensor) -> Tensor:
-    """Bilinear (align_corners=False) samples of x along one axis, at positions of a new `size`."""
-    old = x.shape[dim]
-    if old == size:
-        return x.narrow(dim, int(positions[0]), len(positions))
-    at = ((positions + 0.5) * (old / size) - 0.5).clamp(0, old - 1)
+def _rows(x: Tensor, height: int, top: int, bottom: int) -> Tensor:
+    """Rows top..bottom of x [O, H, W] when it is brought to a new height (bilinear)."""
+    old = x.shape[1]
+    if old == height:
+        return x[:, top:bottom]
+    at = (torch.arange(top, bottom, device=x.device) + 0.5) * (old / height) - 0.5
+    at = at.clamp(0, old - 1)
     low = at.floor().long()
     high = (low + 1).clamp_max(old - 1)
-    shape = [1] * x.ndim
-    shape[dim] = -1
-    share = (at - low).reshape(shape).to(x.dtype)
-    return torch.lerp(x.index_select(dim, low), x.index_select(dim, high), share)
+    share = (at - low)[:, None].to(x.dtype)
+    return torch.lerp(x[:, low], x[:, high], share)
