@@ -96,7 +96,10 @@ def sweep(mark: str) -> list[int]:
 
 
 def marked(mark: str) -> list[int]:
-    """Pids of living processes whose environment carries `mark` (Linux only, else none)."""
+    """Pids of living processes whose environment carries `mark` (Linux only, else none).
+
+    A program that writes over its environment, as Redis does for its title, is not seen.
+    """
     needle = f"{MARK}={mark}".encode()
     return [pid for pid in _pids() if needle in _environment(pid)]
 

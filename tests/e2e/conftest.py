@@ -1,0 +1,149 @@
+"""The real demo: real Label Studio, real Redis, real backend, for all end-to-end tests together.
+
+LABEL_STUDIO_PYTHON   the Python that has Label Studio installed (make test sets it)
+CHROMIUM              the browser [/usr/bin/chromium]
+SCREENSHOT_DIR        where the browser tests leave what they saw [a temporary folder]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dgan_backend import processes
+from dgan_backend.labelstudio.client import LabelStudioClient
+
+HERE = Path(__file__).parent
+START_SECONDS = 300.0
+_SPENT = {"quick tests": 0.0, "end-to-end tests": 0.0}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in this folder, and run it last: the quick tests find most faults sooner."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("e2e")
+            item.add_marker(pytest.mark.timeout(900))
+    items.sort(key=lambda item: HERE in item.path.parents)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    kind = "end-to-end tests" if "tests/e2e/" in report.nodeid else "quick tests"
+    _SPENT[kind] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for kind, seconds in _SPENT.items():
+        if seconds:
+            terminalreporter.write_line(f"== {kind}: {seconds:.0f} s")
+
+
+@dataclass
+class Demo:
+    """`dgan-backend demo` on free ports, in a state folder of its own."""
+
+    state: Path
+    port: int
+    backend_port: int
+    starts: list[float] = field(default_factory=list)
+    _told: set[int] = field(default_factory=set)
+    _process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it says that all is up."""
+        began = time.monotonic()
+        command = [sys.executable, "-m", "dgan_backend.cli", "demo"]
+        command += ["--state", str(self.state), "--port", str(self.port)]
+        command += ["--backend-port", str(self.backend_port)]
+        command += ["--label-studio-python", os.environ["LABEL_STUDIO_PYTHON"]]
+        with self.output.open("a") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        while not self.facts_file.exists():
+            assert self._process.poll() is None, f"the demo ended:\n{self.output.read_text()}"
+            assert time.monotonic() - began < START_SECONDS, self.output.read_text()
+            time.sleep(0.2)
+        self.starts.append(time.monotonic() - began)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """What Ctrl-C does; returns the exit status."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(60)
+
+    @property
+    def output(self) -> Path:
+        return self.state.parent / "demo.out"
+
+    @property
+    def facts_file(self) -> Path:
+        return self.state / "demo.json"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return dict(json.loads(self.facts_file.read_text()))
+
+    @property
+    def project(self) -> int:
+        return int(self.facts["project_id"])
+
+    def processes(self) -> set[int]:
+        """Pids of all that the demo has started and that is still there.
+
+        Redis shows no environment to find it by, so the pids that the demo told count too.
+        """
+        if self.facts_file.exists():
+            self._told |= set(self.facts["pids"].values())
+        told = {pid for pid in self._told if Path(f"/proc/{pid}").exists()}
+        return told | set(processes.marked(str(self.state.resolve())))
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The running demo."""
+    if not os.environ.get("LABEL_STUDIO_PYTHON"):
+        pytest.skip("LABEL_STUDIO_PYTHON is not set; `make test` sets it")
+    demo = Demo(tmp_path_factory.mktemp("demo") / "state", *_free_ports(2))
+    try:
+        demo.start()
+        yield demo
+    finally:
+        demo.stop()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture
+def api(demo: Demo) -> Iterator[LabelStudioClient]:
+    """The demo's Label Studio."""
+    with LabelStudioClient(
+        demo.facts["label_studio_url"], demo.facts["token"], timeout=120
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for what the browser tests saw."""
+    named = os.environ.get("SCREENSHOT_DIR")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
