@@ -155,14 +155,14 @@ def test_a_backend_on_another_port_is_replaced_with_its_webhook() -> None:
     api = FakeStudio(
         {
             ("GET", "/api/ml"): [
-                {"id": 1, "url": old, "title": project.BACKEND},
-                {"id": 2, "url": "http://127.0.0.1:7", "title": "someone else's"},
+                {"id": 1, "url": old, "description": project.BACKEND},
+                {"id": 2, "url": "http://127.0.0.1:7", "description": "someone else's"},
             ],
             ("GET", "/api/webhooks"): [
                 {"id": 5, "url": f"{old}/webhook"},
                 {"id": 6, "url": "http://example.com/webhook"},
             ],
-            ("POST", "/api/ml"): {"id": 3},
+            ("POST", "/api/ml"): {"id": 3, "url": "new", "title": "x", "model_version": "v1"},
         }
     )
     project.ensure_backend(api, 7, "http://127.0.0.1:9999")
@@ -170,13 +170,16 @@ def test_a_backend_on_another_port_is_replaced_with_its_webhook() -> None:
         ("DELETE", "/api/ml/1"),
         ("DELETE", "/api/webhooks/5"),
         ("POST", "/api/ml"),
+        ("PATCH", "/api/ml/3"),
     ]
-    assert api.sent[-1]["url"] == "http://127.0.0.1:9999"
+    assert api.sent[-2]["url"] == "http://127.0.0.1:9999"
+    assert api.sent[-1]["title"] == "v1"
 
 
 def test_a_connected_backend_stays() -> None:
     url = "http://127.0.0.1:9090"
-    api = FakeStudio({("GET", "/api/ml"): [{"id": 1, "url": url, "title": project.BACKEND}]})
+    row = {"id": 1, "url": url, "title": "v1", "model_version": "v1"}
+    api = FakeStudio({("GET", "/api/ml"): [row]})
     project.ensure_backend(api, 7, url)
     assert api.asked == [("GET", "/api/ml")]
 

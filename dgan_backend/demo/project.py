@@ -118,15 +118,27 @@ def ensure_backend(api: LabelStudioClient, project: int, address: str) -> None:
     Its webhook is replaced too: Label Studio makes one for a new backend, but neither moves it
     with the backend's address nor removes it with the backend.
     """
-    connected = False
+    ours = None
     for backend in api.backends(project):
         if backend["url"] == address:
-            connected = True
-        elif backend["title"] == BACKEND:
+            ours = backend
+        elif backend["description"] == BACKEND:
             api.request("DELETE", f"/api/ml/{backend['id']}")
             _delete_webhooks(api, project, backend["url"])
-    if not connected:
-        api.connect_backend(project, address, BACKEND)
+    _name_after_version(api, project, ours or api.connect_backend(project, address, BACKEND))
+
+
+def _name_after_version(api: LabelStudioClient, project: int, backend: dict[str, Any]) -> None:
+    """Give the backend the title of its version; the project's choice of predictions follows.
+
+    Label Studio takes predictions live from the backend whose *title* a project has chosen, but
+    shows and sorts by the scores of those whose *version* it has chosen. Only where both are
+    the same does it do both.
+    """
+    version = backend["model_version"]
+    if version and backend["title"] != version:
+        body = {"project": project, "url": backend["url"], "title": version}
+        api.request("PATCH", f"/api/ml/{backend['id']}", json={**body, "description": BACKEND})
 
 
 def _delete_webhooks(api: LabelStudioClient, project: int, address: str) -> None:

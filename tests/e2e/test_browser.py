@@ -19,10 +19,15 @@ from tests.e2e.conftest import Demo
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 # The sandbox needs rights that a container lacks; the others keep Chromium from calling home.
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 REGION = ".lsf-outliner-item__title"
 SHOWN = 60_000  # milliseconds
 

@@ -79,6 +79,15 @@ def test_the_backend_is_connected_with_its_webhook(demo: Demo, api: LabelStudioC
     assert [row["url"] for row in api.webhooks(demo.project)] == [f"{backend}/webhook"]
 
 
+def test_scores_can_be_shown_and_sorted_by(demo: Demo, api: LabelStudioClient) -> None:
+    """Label Studio does so only for the version that the project names."""
+    number = next(api.tasks(demo.project))["id"]
+    score = api.task(number)["predictions"][0]["score"]
+    assert api.project(demo.project)["model_version"] == setup_version(demo, api)
+    (first,) = [task for task in api.tasks(demo.project) if task["id"] == number]
+    assert first["predictions_score"] == pytest.approx(score)
+
+
 @pytest.fixture
 def mixed_project(demo: Demo, api: LabelStudioClient, tmp_path: Path) -> int:
     """A second project, whose second picture of three is no picture."""
