@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 
+import httpx
 import pytest
 
 from dgan_backend.labelstudio.client import LabelStudioClient
@@ -26,6 +27,13 @@ def wait_for_none(demo: Demo) -> None:
     while demo.processes():
         assert time.monotonic() < deadline, "processes of the demo are left"
         time.sleep(0.1)
+
+
+def answers(demo: Demo) -> bool:
+    try:
+        return httpx.get(f"{demo.facts['backend_url']}/health", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_ctrl_c_leaves_no_process_and_the_next_start_goes_on(demo: Demo) -> None:
@@ -65,3 +73,6 @@ def test_what_dies_is_started_again_and_said(demo: Demo, name: str) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert f"{name} was ended by SIGKILL; starting it again in" in demo.output.read_text()
+    while not answers(demo):
+        assert time.monotonic() < deadline + 30, "the backend does not answer again"
+        time.sleep(0.1)
