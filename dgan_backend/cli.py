@@ -121,7 +121,7 @@ def _add_generator_commands(commands: argparse._SubParsersAction[argparse.Argume
 
 def _workbench(command: str, args: argparse.Namespace) -> int:
     """Compute in a process whose memory allocator and threads are set for it."""
-    from dgan_backend import compute
+    from dgan_backend.supervision import compute
 
     compute.restart_with(compute.environment(compute.share(1, Settings.from_env().threads)))
     from dgan_backend import workbench
@@ -180,7 +180,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 
 def _start(args: argparse.Namespace) -> int:
-    from dgan_backend import services
+    from dgan_backend.supervision import services
 
     settings = _settings(args)
     state = args.state or settings.model_dir.parent / "run"
@@ -188,7 +188,7 @@ def _start(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from dgan_backend import compute
+    from dgan_backend.supervision import compute
 
     settings = _settings(args)
     compute.restart_with(compute.environment(compute.share(1, settings.threads)))

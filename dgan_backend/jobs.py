@@ -18,8 +18,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from dgan_backend.errors import DganError
-from dgan_backend.processes import die_with_parent
 from dgan_backend.settings import Settings
+from dgan_backend.supervision.processes import die_with_parent
 
 QUEUE = "dgan-backend"
 

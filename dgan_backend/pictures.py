@@ -29,14 +29,15 @@ def load_square(path: Path, resolution: int) -> Picture:
     image = Image.fromarray(load_picture(path))
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    return resize(np.asarray(image.crop((left, top, left + side, top + side))), resolution)
+    square = np.asarray(image.crop((left, top, left + side, top + side)))
+    return resize(square, resolution, resolution)
 
 
-def resize(picture: Picture, resolution: int) -> Picture:
-    """[H, W, 3] uint8 -> [R, R, 3] uint8: averaged when it gets smaller, else bicubic."""
-    smaller = min(picture.shape[:2]) >= resolution
-    method = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(picture).resize((resolution, resolution), method))
+def resize(picture: Picture, height: int, width: int) -> Picture:
+    """[H, W, 3] uint8 -> [height, width, 3] uint8: averaged when it shrinks, else bicubic."""
+    shrinks = picture.shape[0] >= height and picture.shape[1] >= width
+    method = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(picture).resize((width, height), method))
 
 
 def to_tensor(pictures: Picture) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dgan_backend import compute
+from dgan_backend.supervision import compute
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ import pytest
 import redis
 from rq.job import Job, JobStatus
 
-from dgan_backend import jobs, services
+from dgan_backend import jobs
 from dgan_backend.errors import DganError
-from dgan_backend.launcher import Launcher
 from dgan_backend.settings import Settings
+from dgan_backend.supervision import services
+from dgan_backend.supervision.launcher import Launcher
 
 
 @pytest.fixture(scope="module")

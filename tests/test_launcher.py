@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from dgan_backend import launcher as launcher_module
-from dgan_backend import processes
 from dgan_backend.errors import DganError
-from dgan_backend.launcher import Child, Launcher
+from dgan_backend.supervision import launcher as launcher_module
+from dgan_backend.supervision import processes
+from dgan_backend.supervision.launcher import Child, Launcher
 
 NAP = "import time; time.sleep(60)"
 STUBBORN = (
@@ -188,7 +188,7 @@ def test_grandchildren_in_sessions_of_their_own_do_not_stay(tmp_path: Path) -> N
 LAUNCHER_SCRIPT = f"""
 import os, sys
 from pathlib import Path
-from dgan_backend.launcher import Child, Launcher
+from dgan_backend.supervision.launcher import Child, Launcher
 with Launcher(Path(sys.argv[1])) as launcher:
     for name in ("one", "two"):
         launcher.start(Child(name, (sys.executable, "-c", {NAP!r}), dict(os.environ)))

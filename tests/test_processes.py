@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from dgan_backend.errors import DganError
-from dgan_backend.processes import check_port, port_owner
+from dgan_backend.supervision.processes import check_port, port_owner
 
 
 def test_a_free_port_passes() -> None:

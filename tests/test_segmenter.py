@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dgan_backend.errors import DganError
 from dgan_backend.inversion.framing import Frame
 from dgan_backend.partonomy import from_labels
+from dgan_backend.pictures import resize
 from dgan_backend.segmenter import Segmenter
 from tests.builders import (
     QUICK_FIT,
@@ -116,7 +118,21 @@ def test_framing_is_reversible(size: tuple[int, int]) -> None:
     frame = Frame(*size)
     square = frame.mask(mask, 64, ignore=255)
     assert (square == 255).sum() == 64 * 64 - mask.size
-    import torch
-
     one_hot = torch.from_numpy(np.stack([square == 0, square == 1]).astype(np.float32))
     assert np.array_equal(frame.labels(one_hot), mask)
+
+
+@pytest.mark.parametrize("size", [(40, 64), (64, 10), (64, 64), (9, 31)], ids=str)
+def test_a_framed_picture_is_the_padded_square_resized(size: tuple[int, int]) -> None:
+    picture = np.random.RandomState(0).randint(0, 256, (*size, 3)).astype(np.uint8)
+    frame = Frame(*size)
+    bottom, right = frame.side - size[0] - frame.top, frame.side - size[1] - frame.left
+    margins = ((frame.top, bottom), (frame.left, right), (0, 0))
+    wanted = resize(np.pad(picture, margins, mode="edge"), 16, 16)
+    difference = frame.picture(picture, 16).astype(int) - wanted
+    assert abs(difference).max() <= 1  # the intermediate is rounded to whole numbers
+
+
+def test_a_long_strip_stays_small() -> None:
+    strip = np.zeros((2, 200_000, 3), np.uint8)
+    assert Frame(2, 200_000).picture(strip, 16).shape == (16, 16, 3)

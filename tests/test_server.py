@@ -20,10 +20,10 @@ from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.binding import bind
 from dgan_backend.labelstudio.config import parse_config
 from dgan_backend.labelstudio.regions import to_label_map
-from dgan_backend.reason import ReasonProtocol, with_reason
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.server import create_app, serve
+from dgan_backend.serving.reason import ReasonProtocol, with_reason
 from dgan_backend.settings import Settings
 from tests.labeling import (
     CONFIG,

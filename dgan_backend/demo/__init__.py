@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dgan_backend import compute, services
 from dgan_backend.demo import project, studio
 from dgan_backend.labelstudio.client import LabelStudioClient
-from dgan_backend.launcher import Child, Launcher
-from dgan_backend.processes import check_port
 from dgan_backend.settings import Settings
+from dgan_backend.supervision import compute, services
+from dgan_backend.supervision.launcher import Child, Launcher
+from dgan_backend.supervision.processes import check_port
 
 SEEDS = tuple(range(1, 13))
 _HOST = "127.0.0.1"

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 
 from dgan_backend.errors import DganError
-from dgan_backend.launcher import Child
-from dgan_backend.services import url
+from dgan_backend.supervision.launcher import Child
+from dgan_backend.supervision.services import url
 
 VERSION = "1.23.2"
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")

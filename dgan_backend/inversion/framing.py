@@ -40,8 +40,18 @@ class Frame:
         return (self.side - self.width) // 2
 
     def picture(self, picture: Picture, resolution: int) -> Picture:
-        """[H, W, 3] uint8 -> [R, R, 3] uint8."""
-        return resize(np.pad(picture, (*self._margins(), (0, 0)), mode="edge"), resolution)
+        """[H, W, 3] uint8 -> [R, R, 3] uint8.
+
+        The long axis is resized before the short one is padded, so that a long strip never
+        becomes a huge square; resizing one axis commutes with padding the other.
+        """
+        rows, columns = self._margins()
+        if self.width >= self.height:
+            strip, columns = resize(picture, self.height, resolution), (0, 0)
+        else:
+            strip, rows = resize(picture, resolution, self.width), (0, 0)
+        square = np.pad(strip, (rows, columns, (0, 0)), mode="edge")
+        return resize(square, resolution, resolution)
 
     def mask(self, mask: npt.NDArray[np.uint8], side: int, ignore: int) -> npt.NDArray[np.uint8]:
         """[H, W] uint8 -> [side, side] uint8 by nearest neighbour, `ignore` outside."""

@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from dgan_backend import processes
 from dgan_backend.labelstudio.client import LabelStudioClient
+from dgan_backend.supervision import processes
 
 HERE = Path(__file__).parent
 START_SECONDS = 300.0

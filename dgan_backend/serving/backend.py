@@ -1,0 +1,103 @@
+"""What the routes do: versions and predictions of the projects that /setup described."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fastapi import HTTPException
+from starlette.concurrency import run_in_threadpool
+
+from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.project import project_number
+from dgan_backend.model import DganModel
+from dgan_backend.registry import Registry
+from dgan_backend.segmenter import shipped_versions
+from dgan_backend.serving.predictor import Predictor
+
+log = logging.getLogger(__name__)
+
+_FETCHERS = 4  # tasks of all requests in work at a time; only one of them computes
+Body = dict[str, Any]
+
+
+def preload(registry: Registry) -> None:
+    """Load the shipped versions, so that the first task does not wait for them."""
+    for version in sorted(shipped_versions()):
+        try:
+            registry.segmenter(version)
+            log.info("Version %s is loaded", version)
+        except Exception:
+            log.exception("Version %s cannot be loaded", version)
+
+
+class Backend:
+    """What the routes do: projects as /setup described them, and a bounded pool for tasks."""
+
+    def __init__(self, predictor: Predictor, deadline: float) -> None:
+        self._predictor = predictor
+        self._deadline = deadline
+        self._known: dict[int | None, Body] = {}  # the last /setup of each project
+        self._pool = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="predict")
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def setup(self, body: Body) -> str:
+        """Remember a project; returns its version, raises DganError when it cannot be used."""
+        model = self._model(body, body.get("schema"), body)
+        if model.problem:
+            raise DganError(model.problem)
+        self._known[project_number(body.get("project"))] = body
+        return model.model_version
+
+    def versions(self, body: Body) -> list[str]:
+        """The version that serves the project in `body`. Label Studio names none: then all that
+        are shipped or serve a known project.
+        """
+        number = project_number(body.get("project"))
+        known = [self._known[number]] if number in self._known else list(self._known.values())
+        serving = {self._model(about, about.get("schema"), about).model_version for about in known}
+        return sorted(serving if number in self._known else serving | set(shipped_versions()))
+
+    async def predict(self, body: Body) -> list[Body]:
+        """One entry a task, in order, before the deadline."""
+        tasks = body.get("tasks")
+        if not isinstance(tasks, list):
+            raise HTTPException(400, "The body needs `tasks`, a list.")
+        known = self._known.get(project_number(body.get("project")), {})
+        config = body.get("label_config") or known.get("schema")
+        model = await run_in_threadpool(self._model, body, config, known)
+        entries: list[Body | None] = [None] * len(tasks)
+        # A request has at most as many tasks in the pool as the pool has threads, so a large
+        # request does not keep the next one waiting for all of its tasks.
+        places = asyncio.Semaphore(_FETCHERS)
+
+        async def answer(index: int) -> None:
+            async with places:
+                loop = asyncio.get_running_loop()
+                entries[index] = await loop.run_in_executor(
+                    self._pool, model.predict_task, tasks[index]
+                )
+
+        jobs = [asyncio.ensure_future(answer(index)) for index in range(len(tasks))]
+        if jobs:
+            _, late = await asyncio.wait(jobs, timeout=self._deadline)
+            for job in late:
+                job.cancel()
+        return [
+            model.postponed(task) if entry is None else entry
+            for task, entry in zip(tasks, entries, strict=True)
+        ]
+
+    def _model(self, body: Body, config: Any, known: Body) -> DganModel:
+        return DganModel(
+            body.get("project"),
+            config,
+            predictor=self._predictor,
+            extra_params=known.get("extra_params"),
+            hostname=known.get("hostname", ""),
+            access_token=known.get("access_token", ""),
+        )
