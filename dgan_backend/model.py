@@ -13,8 +13,8 @@ from typing import Any
 from label_studio_ml.model import LabelStudioMLBase
 
 from dgan_backend.labelstudio.project import open_project
+from dgan_backend.predictor import Predictor
 from dgan_backend.registry import Registry
-from dgan_backend.serving.predictor import Predictor
 from dgan_backend.settings import Settings
 
 _BASE_IS_2 = "project_id" in inspect.signature(LabelStudioMLBase.__init__).parameters

@@ -23,10 +23,10 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from dgan_backend.errors import DganError
 from dgan_backend.model import DganModel
+from dgan_backend.predictor import Predictor
 from dgan_backend.registry import Registry
 from dgan_backend.serving.auth import BasicAuth
 from dgan_backend.serving.backend import Backend, preload
-from dgan_backend.serving.predictor import Predictor
 from dgan_backend.serving.reason import ReasonProtocol, error_response
 from dgan_backend.settings import Settings
 from dgan_backend.supervision.compute import share

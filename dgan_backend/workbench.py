@@ -18,14 +18,14 @@ from tqdm import tqdm
 from dgan_backend.errors import DganError
 from dgan_backend.generators.native import generator_folder, read_card, shipped_generators
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
-from dgan_backend.generators.training.step import LossWeights
-from dgan_backend.generators.training.trainer import Plan, Trainer
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.labeled import load_pairs
 from dgan_backend.pictures import Picture, load_picture
 from dgan_backend.records import Segmentation
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.sheets import overlaid, segmentation_sheet
+from dgan_backend.training.step import LossWeights
+from dgan_backend.training.trainer import Plan, Trainer
 
 
 def sample(args: argparse.Namespace) -> int:

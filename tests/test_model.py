@@ -17,8 +17,8 @@ from dgan_backend.labelstudio.binding import bind
 from dgan_backend.labelstudio.config import labeling_config, parse_config
 from dgan_backend.labelstudio.regions import to_label_map
 from dgan_backend.model import DganModel
+from dgan_backend.predictor import Predictor
 from dgan_backend.segmenter import Segmenter
-from dgan_backend.serving.predictor import Predictor
 from dgan_backend.settings import Settings
 from tests import label_studio_ml_2
 from tests.labeling import (

@@ -15,14 +15,14 @@ from PIL import Image
 from dgan_backend.errors import DganError
 from dgan_backend.generators import load_generator
 from dgan_backend.generators.operators import fir_kernel, upsample
-from dgan_backend.generators.training import augment
-from dgan_backend.generators.training.discriminator import append_batch_spread
-from dgan_backend.generators.training.metric import sliced_wasserstein
-from dgan_backend.generators.training.networks import Networks
-from dgan_backend.generators.training.trainer import Plan, Trainer, use_bf16
 from dgan_backend.inversion.invert import InversionSettings, invert
 from dgan_backend.inversion.native import load_encoder
 from dgan_backend.pictures import to_tensor
+from dgan_backend.training import augment
+from dgan_backend.training.discriminator import append_batch_spread
+from dgan_backend.training.metric import sliced_wasserstein
+from dgan_backend.training.networks import Networks
+from dgan_backend.training.trainer import Plan, Trainer, use_bf16
 from tests.builders import tiny_config
 
 

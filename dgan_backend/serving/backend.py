@@ -13,9 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.project import project_number
 from dgan_backend.model import DganModel
+from dgan_backend.predictor import Predictor
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import shipped_versions
-from dgan_backend.serving.predictor import Predictor
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dgan_backend.generators.training import augment
-from dgan_backend.generators.training.networks import Networks
 from dgan_backend.inversion.losses import pixel_loss
+from dgan_backend.training import augment
+from dgan_backend.training.networks import Networks
 
 _R1_EVERY = 16
 _W_AVERAGE_DECAY = 0.995

@@ -22,14 +22,14 @@ from dgan_backend.generators.native import (
     write_tensors,
 )
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
-from dgan_backend.generators.training import augment
-from dgan_backend.generators.training.metric import sliced_wasserstein
-from dgan_backend.generators.training.networks import Networks
-from dgan_backend.generators.training.pictures import PictureFolder
-from dgan_backend.generators.training.step import LossWeights, Step
 from dgan_backend.inversion.invert import invert
 from dgan_backend.inversion.native import InDomainErrors, load_encoder, save_encoder
 from dgan_backend.pictures import contact_sheet, to_pictures
+from dgan_backend.training import augment
+from dgan_backend.training.metric import sliced_wasserstein
+from dgan_backend.training.networks import Networks
+from dgan_backend.training.pictures import PictureFolder
+from dgan_backend.training.step import LossWeights, Step
 
 _MEASURED = 256  # pictures that the metric compares
 _CALIBRATION_BATCH = 16

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from dgan_backend.generators.native import StyleGAN2, StyleGAN2Config
-from dgan_backend.generators.training.discriminator import Discriminator
 from dgan_backend.inversion.encoder import Encoder, EncoderConfig
+from dgan_backend.training.discriminator import Discriminator
 
 _HALVED_FROM = 32  # px from which the trunks are half as wide as the generator
 _FEWEST = 16
