@@ -26,6 +26,7 @@ STUDIO_READY = $(STUDIO)/.ready
 CHROMIUM     = /usr/bin/chromium
 SCREENSHOTS  = .screenshots
 PIP_FLAGS    = -qq --disable-pip-version-check
+AGAIN        = $(MAKE) --no-print-directory# not $(MAKE) itself, or `make -n test` would run it
 
 # Run a phase and say how long it took: $(call phase,NAME,COMMAND)
 define phase
@@ -42,8 +43,8 @@ demo: $(APP_READY) $(STUDIO_READY) ## Label Studio with this backend and 24 pict
 	    --label-studio-python $(STUDIO)/bin/python
 
 test: ## everything CI runs: set-up, lint, types, quick tests, end-to-end tests
-	@$(call phase,set-up,$(MAKE) --no-print-directory $(TEST_READY) $(STUDIO_READY) chromium)
-	$(call phase,lint,$(MAKE) --no-print-directory lint)
+	@$(call phase,set-up,$(AGAIN) $(TEST_READY) $(STUDIO_READY) chromium)
+	$(call phase,lint,$(AGAIN) lint)
 	mkdir -p $(SCREENSHOTS)
 	echo "== tests"
 	LABEL_STUDIO_PYTHON=$(STUDIO)/bin/python CHROMIUM=$(CHROMIUM) \
