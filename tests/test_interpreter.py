@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -158,10 +160,8 @@ def test_rare_classes_are_not_predicted_more_often_than_they_are() -> None:
     random = np.random.RandomState(0)
     pictures = [[torch.randn(1, 4, 32, 32)] for _ in range(3)]  # features tell nothing
     masks = (random.rand(3, 32, 32) < 0.05).astype(np.uint8)
-    fitted = fit_ensemble(lambda n: pictures[n], masks, 2, QUICK)
-    plain = fit_ensemble(
-        lambda n: pictures[n], masks, 2, FitSettings(**{**vars(QUICK), "prior": 0.0})
-    )
+    fitted = fit_ensemble(lambda n: pictures[n], masks, 2, replace(QUICK, prior=1.0))
+    plain = fit_ensemble(lambda n: pictures[n], masks, 2, replace(QUICK, prior=0.0))
     rare = fitted.predict(pictures[0], (32, 32)).probabilities[1].mean()
     balanced = plain.predict(pictures[0], (32, 32)).probabilities[1].mean()
     assert rare < 0.2 < 0.35 < balanced

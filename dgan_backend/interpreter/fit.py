@@ -26,7 +26,8 @@ class FitSettings:
 
     steps x batch pixels are seen by each member at Adam's rate, which falls as a half cosine.
     hidden: widths of the two hidden layers; None = 128, 32 below 32 classes, else 256, 128
-    (datasetGAN_release). prior: strength of the log-prior correction in [0, 1].
+    (datasetGAN_release). prior: strength of the log-prior correction in [0, 1]; 1 gives the most
+    right pixels, 0 the most of small parts, and 0.5 the best mean IoU on toonhead.
     """
 
     members: int = 10
@@ -35,7 +36,7 @@ class FitSettings:
     batch: int = 256
     rate: float = 1e-3
     hidden: tuple[int, int] | None = None
-    prior: float = 1.0
+    prior: float = 0.5
     seed: int = 0
 
 
