@@ -80,6 +80,7 @@ def _start(
         _settings(options, login, launcher.state), launcher.state
     )
     launcher.start(redis)
+    first = "" if studio.has_data(launcher.state) else " and making its database (about 30 s)"
     launcher.spawn(studio.child(launcher.state, options.port, command, login))
     env = _backend_env(settings)
     launcher.spawn(services.web(settings, _HOST, env))
@@ -89,9 +90,8 @@ def _start(
     launcher.spawn(_sampler(pictures, env))
     _say(f"Sampling {len(SEEDS)} pictures")
     launcher.finish("sampler")
-    _say("The backend is loading its model")
+    _say("The backend is starting")
     launcher.wait_ready("web")
-    first = "" if studio.has_data(launcher.state) else " and making its database (about 30 s)"
     _say(f"Label Studio is starting{first}")
     launcher.wait_ready("label-studio")
 
