@@ -30,6 +30,7 @@ FLAGS = [
 ]
 REGION = ".lsf-outliner-item__title"
 SHOWN = 60_000  # milliseconds
+TALL = 1400  # pixels: the list of regions holds only those that fit the window
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def page(demo: Demo) -> Iterator[Page]:
         pytest.skip(f"there is no {CHROMIUM}; `make test` installs it, or set CHROMIUM")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page = browser.new_page(viewport={"width": 1440, "height": TALL})
         page.goto(f"{demo.facts['label_studio_url']}/user/login")
         page.fill("input[name=email]", demo.facts["email"])
         page.fill("input[name=password]", demo.facts["password"])
