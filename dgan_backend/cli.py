@@ -43,7 +43,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     """sample, segment, fit: see workbench.py."""
     sample = commands.add_parser("sample", help="sample pictures with their parts")
     sample.add_argument("--count", type=_positive, default=24, help="[%(default)s]")
-    sample.add_argument("--seed", type=int, default=0, help="of the first one [%(default)s]")
+    sample.add_argument("--seed", type=_seed, default=0, help="of the first one [%(default)s]")
     sample.add_argument("--truncation", type=float, help="psi [the generator's card]")
     sample.set_defaults(run=partial(_workbench, "sample"))
     segment = commands.add_parser("segment", help="find the parts of pictures from outside")
@@ -62,7 +62,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     fit.add_argument("--partonomy", default="toonhead", help="name or YAML file [%(default)s]")
     fit.add_argument("--count", type=_positive, help="use this many, drawn by --seed [all]")
     fit.add_argument("--pool", type=_positive, help="draw from the first so many only [all]")
-    fit.add_argument("--seed", type=int, default=0, help="[%(default)s]")
+    fit.add_argument("--seed", type=_seed, default=0, help="[%(default)s]")
     fit.add_argument("--steps", type=_positive, default=1200, help="[%(default)s]")
     fit.set_defaults(run=partial(_workbench, "fit"))
     for command in (sample, segment, fit):
@@ -113,7 +113,7 @@ def _add_generator_commands(commands: argparse._SubParsersAction[argparse.Argume
     )
     train.add_argument("--measure-every", type=_positive, default=5000, help="[%(default)s]")
     train.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
-    train.add_argument("--seed", type=int, default=0, help="[%(default)s]")
+    train.add_argument("--seed", type=_seed, default=0, help="[%(default)s]")
     train.add_argument("--licence", default="", help="of the pictures, for the card")
     train.add_argument("--attribution", default="", help="of the pictures, for the card")
     train.set_defaults(run=partial(_workbench, "train_generator"))
@@ -128,6 +128,13 @@ def _workbench(command: str, args: argparse.Namespace) -> int:
 
     run: Callable[[argparse.Namespace], int] = getattr(workbench, command)
     return run(args)
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 2^32 - 1")
+    return value
 
 
 def _positive(text: str) -> int:

@@ -6,4 +6,8 @@ class DganError(Exception):
 
 
 class TaskError(DganError):
-    """One task cannot be labeled (its picture is missing, broken or out of reach); others can."""
+    """One task cannot be labeled (its picture is missing or broken); others can."""
+
+
+class PassingError(TaskError):
+    """One task cannot be labeled now (its picture is out of reach), but may be later."""

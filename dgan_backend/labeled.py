@@ -50,6 +50,8 @@ def load_pairs(path: Path) -> LabeledPictures:
         raise DganError(f"There is no {path}; give a folder with images/ and masks/.") from None
     except (KeyError, ValueError, OSError, BadZipFile) as error:
         raise DganError(f"{path} is no npz with `image` and `mask` ({error}).") from error
+    if len(images) != len(masks):
+        raise DganError(f"{path} has {len(images)} pictures and {len(masks)} masks; make them one.")
     names = [f"{path.name}[{i}]" for i in range(len(images))]
     return LabeledPictures(names, list(images), list(masks))
 

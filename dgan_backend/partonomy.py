@@ -84,8 +84,20 @@ class Partonomy:
         return self._by_name[name]
 
     def find(self, label: str) -> Part | None:
-        """The part that a label means: its name, path (`head/eye/iris`) or alias, in any case."""
-        return self._by_label.get(normalize_label(label))
+        """The part that a label means: its name, path or alias, in any case.
+
+        A path may leave ancestors out: `eye/iris` and `head/iris` are `head/face/eye/iris`.
+        """
+        found = self._by_label.get(normalize_label(label))
+        if found is not None or "/" not in label:
+            return found
+        *path, last = label.split("/")
+        part = self._by_label.get(normalize_label(last))
+        if part is None:
+            return None
+        ancestors = iter([normalize_label(name) for name in reversed(self.ancestors(part.name))])
+        in_order = all(normalize_label(name) in ancestors for name in path)
+        return part if in_order else None
 
     def ancestors(self, name: str) -> list[str]:
         """Names from the parent up to the root."""
@@ -206,7 +218,7 @@ def load_partonomy(name: str | Path) -> Partonomy:
     except FileNotFoundError:
         known = ", ".join(shipped_partonomies())
         raise DganError(f"There is no partonomy {str(name)!r}; shipped are: {known}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DganError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(value, Mapping) or not isinstance(value.get("parts"), list):
         raise DganError(f"{path} needs a `name` and a list of `parts`.")
@@ -228,7 +240,7 @@ def _read_parts(values: Iterable[Any], parent: str | None) -> Iterable[Part]:
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise DganError(f"every part needs a name; found {value!r}.")
         index = value.get("index")
-        color = str(value.get("color") or class_color(index or 0))
+        color = str(value.get("color") or class_color(index if isinstance(index, int) else 0))
         yield Part(value["name"], index, parent, color, tuple(value.get("aliases", ())))
         yield from _read_parts(value.get("children", ()), value["name"])
 
@@ -252,6 +264,8 @@ def _check(partonomy: Partonomy) -> None:
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", part.color):
             raise DganError(f"part {part.name!r}: {part.color!r} is no colour like #12ab34.")
         _check_no_cycle(partonomy, part)
+        if part.index is not None and type(part.index) is not int:
+            raise DganError(f"part {part.name!r}: index {part.index!r} is no whole number.")
     indices = sorted(part.index for part in partonomy.parts if part.index is not None)
     if indices != list(range(len(indices))) or not indices:
         raise DganError(

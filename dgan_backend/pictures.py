@@ -2,26 +2,74 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from dgan_backend.errors import DganError
 
 Picture = npt.NDArray[np.uint8]
+MAX_PIXELS = 50_000_000
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+class PictureError(DganError):
+    """A file is no usable picture; the message says why and what to do, without its name."""
 
 
 def load_picture(path: Path) -> Picture:
-    """[H, W, 3] uint8 RGB; raises DganError that names the file when it cannot be read."""
+    """[H, W, 3] uint8 RGB as `decode_picture` gives it; raises DganError that names the file."""
     try:
-        with Image.open(path) as opened:
-            return np.asarray(opened.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise DganError(f"{path} cannot be read as a picture ({error}); replace it.") from error
+        return decode_picture(path.read_bytes())
+    except OSError as error:
+        raise DganError(f"{path} cannot be read ({error.strerror}).") from error
+    except PictureError as error:
+        raise DganError(f"{path} cannot be read as a picture: it {error}.") from error
+
+
+def decode_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
+    """An image file -> [H, W, 3] uint8 RGB: turned as its EXIF says, first frame, over white.
+
+    Raises PictureError when it is broken, of another format or larger than max_pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise PictureError(_too_large(f"{image.width} x {image.height}", max_pixels))
+            image.load()
+            turned = ImageOps.exif_transpose(image)
+            return np.asarray(_rgb(turned), dtype=np.uint8)
+    except PictureError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(_too_large("its size", max_pixels)) from error
+    except Image.UnidentifiedImageError as error:
+        raise PictureError(f"is none of {', '.join(_FORMATS)}; convert it first") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders of broken files raise whatever they stumble over
+        raise PictureError("is broken or cut short; use an intact copy") from error
+
+
+def _too_large(size: str, max_pixels: int) -> str:
+    return f"is too large ({size}, over {max_pixels / 1e6:g} million pixels); use a smaller one"
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):  # 16 bits a pixel and more: the upper eight are shown
+        values = np.asarray(image, dtype=np.float64)
+        scale = 257.0 if values.max(initial=0.0) > 255.0 else 1.0
+        image = Image.fromarray(np.clip(values / scale, 0, 255).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
 
 
 def load_square(path: Path, resolution: int) -> Picture:

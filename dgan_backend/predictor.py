@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dgan_backend.errors import DganError, TaskError
+from dgan_backend.errors import DganError, PassingError, TaskError
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.images import load_image
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.labelstudio.regions import to_regions
-from dgan_backend.records import SeedLatent, Segmentation
+from dgan_backend.records import SeedLatent, Segmentation, version_name
 from dgan_backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,10 +60,13 @@ class Predictor:
         """A prediction for one task; never raises.
 
         `{"result": [regions], "score": float in [0, 1], "model_version": version}`; a task that
-        cannot be labeled gets no regions, score 0 and a `reason`.
+        cannot be labeled gets no regions, score 0 and a `reason`; one whose picture is out of
+        reach for now gets no `result` at all, so that Label Studio asks for it again.
         """
         try:
             return self._predict(project, version, task)
+        except PassingError as error:
+            return self._without_result(project, version, task, str(error))
         except TaskError as error:
             reason = str(error)
         except DganError as error:
@@ -76,13 +79,20 @@ class Predictor:
         return {"result": [], "score": 0.0, "model_version": version, "reason": reason}
 
     def postponed(self, project: Project, version: str, task: object) -> dict[str, Any]:
-        """The entry of a task that was not reached in time.
+        """The entry of a task that was not reached in time; it is asked for again."""
+        reason = f"Task {task_id(task)} was not reached in time; retrieve predictions again."
+        return self._without_result(project, version, task, reason)
+
+    def _without_result(
+        self, project: Project, version: str, task: object, reason: str
+    ) -> dict[str, Any]:
+        """The entry of a task that may be labeled later.
 
         It has no `result`, so Label Studio 1.23 logs the reason and stores nothing. An empty
         prediction with the current version would keep "Retrieve predictions" from ever asking
         for this task again.
         """
-        reason = f"Task {task_id(task)} was not reached in time; retrieve predictions again."
+        log.warning("Project %s: %s", project.number, reason)
         self._remember(project, task, reason)
         return {"score": 0.0, "model_version": version, "reason": reason}
 
@@ -108,8 +118,9 @@ class Predictor:
             raise DganError(f"A task must be an object with id and data, not {task!r:.80}.")
         if self._registry.current(binding.partonomy, project.number) is None:
             raise DganError(
-                f"The parts of {project.name} are not trained yet; label "
-                f"{binding.partonomy.labels_needed} pictures and start training."
+                f"The parts of {project.name} are not trained yet, and this release does not "
+                "train from inside Label Studio; fit a version with `dgan-backend fit --out "
+                f"MODEL_DIR/{version_name(binding.partonomy.name, project.number, 1)}`."
             )
         segmenter = self._registry.segmenter(version)
         segmentation = self._segment(segmenter, project, task)

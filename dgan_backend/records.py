@@ -52,4 +52,11 @@ class SeedLatent:
             raise DganError(f"latent.seed must be a whole number from 0 to 2^32 - 1, not {seed!r}.")
         if isinstance(truncation, bool) or not isinstance(truncation, (int, float)):
             raise DganError(f"latent.truncation must be a number, not {truncation!r}.")
+        if not -2.0 <= truncation <= 2.0:  # false for NaN, too
+            raise DganError(f"latent.truncation must be in [-2, 2], not {truncation!r}.")
         return cls(generator, seed, float(truncation))
+
+
+def version_name(partonomy: str, project: int | None, number: int) -> str:
+    """`p<project>-<partonomy>-v<NNNN>`, the name of a project's own version."""
+    return f"p{project}-{partonomy}-v{number:04d}"

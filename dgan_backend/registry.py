@@ -8,6 +8,7 @@ from pathlib import Path
 from dgan_backend.errors import DganError
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.segmenter import Segmenter, shipped_versions
+from dgan_backend.versions import CARD
 
 
 class Registry:
@@ -20,7 +21,15 @@ class Registry:
         self._lock = threading.Lock()
 
     def current(self, partonomy: Partonomy, project: int | None = None) -> str | None:
-        """The version that serves a project with that partonomy, or None before it is trained."""
+        """The version that serves a project with that partonomy, or None before it is trained.
+
+        Of the versions under MODEL_DIR named `p<project>-<partonomy>-v<NNNN>` the last one; else
+        the shipped one.
+        """
+        pattern = f"p{project}-{partonomy.name}-v[0-9][0-9][0-9][0-9]"
+        own = sorted(path.parent.name for path in self._model_dir.glob(f"{pattern}/{CARD}"))
+        if own:
+            return own[-1]
         shipped = f"{partonomy.name}-shipped"
         return shipped if shipped in shipped_versions() else None
 

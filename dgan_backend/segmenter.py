@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.native import generator_folder, shipped_generators
-from dgan_backend.interpreter import Ensemble, FitSettings, PixelPrediction, fit_ensemble
+from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
 from dgan_backend.interpreter.sampling import IGNORE
 from dgan_backend.interpreter.uncertainty import image_uncertainty, reconstruction_factor, score
 from dgan_backend.inversion.encoder import Encoder
@@ -34,6 +35,7 @@ from dgan_backend.versions import (
 __all__ = ["Segmenter", "shipped_versions"]
 
 _LABEL_RESOLUTION = 128  # at least; parts of few pixels vanish on a coarser grid
+_MASK_SIDES = 4  # masks are learned from at up to so many times the label resolution
 _BATCH = 8
 
 
@@ -47,12 +49,11 @@ class Segmenter:
         encoder: tuple[Encoder, InDomainErrors | None] | None,
         ensemble: Ensemble,
         data: TrainingSet,
-        inversion: InversionSettings | None = None,
     ) -> None:
         self.card = card
         self.generator = generator
         self.ensemble = ensemble
-        self.inversion = inversion or InversionSettings()
+        self.inversion = InversionSettings(**card.inversion)
         self._encoder = encoder
         self._data = data
         wanted = sum(generator.synthesis.feature_channels)
@@ -104,7 +105,8 @@ class Segmenter:
         encoder, errors = load_encoder(generator, device)
         squares = [f.picture(i, network.resolution) for f, i in zip(frames, images, strict=True)]
         found = _invert_all(network, encoder, squares, inversion)
-        side = max(frame.side for frame in frames)
+        most = _MASK_SIDES * max(network.resolution, _LABEL_RESOLUTION)
+        side = min(max(frame.side for frame in frames), most)
         square_masks = np.stack(
             [f.mask(m, side, IGNORE) for f, m in zip(frames, masks, strict=True)]
         )
@@ -121,10 +123,11 @@ class Segmenter:
             generator=_reference(generator),
             generator_id=network.id,
             label_resolution=max(network.resolution, _LABEL_RESOLUTION),
+            inversion=asdict(inversion or InversionSettings()),
             training={"pictures": len(frames), "mean_error": float(found.errors.mean())},
         )
         data = TrainingSet(found.w.cpu(), torch.from_numpy(square_masks))
-        return cls(card, network, (encoder, errors), ensemble, data, inversion)
+        return cls(card, network, (encoder, errors), ensemble, data)
 
     def save(self, folder: Path) -> None:
         """Write this version whole; raises DganError when the folder exists."""
@@ -158,11 +161,12 @@ class Segmenter:
         out = self.generator.synthesis(w)
         size = (self.generator.resolution, self.generator.resolution)
         predicted = self.ensemble.predict(out.features, size)
+        uncertainty = predicted.uncertainty.float().cpu().numpy()
         return Segmentation(
             image=to_pictures(out.images)[0],
             labels=predicted.vote.to(torch.uint8).cpu().numpy(),
-            uncertainty=predicted.uncertainty.float().cpu().numpy(),
-            score=self._score(predicted, r=1.0),
+            uncertainty=uncertainty,
+            score=self._score(uncertainty, r=1.0),
         )
 
     def segment_image(self, image: Picture) -> Segmentation:
@@ -198,16 +202,17 @@ class Segmenter:
     def _segment_latent(self, w: Tensor, frame: Frame, image: Picture, r: float) -> Segmentation:
         grid = (self.card.label_resolution, self.card.label_resolution)
         predicted = self.ensemble.predict(_features(self.generator, w), grid)
+        uncertainty = frame.map(predicted.uncertainty)
         return Segmentation(
             image=image,
             labels=frame.labels(predicted.probabilities),
-            uncertainty=frame.map(predicted.uncertainty),
-            score=self._score(predicted, r),
+            uncertainty=uncertainty,
+            score=self._score(uncertainty, r),
         )
 
-    def _score(self, predicted: PixelPrediction, r: float) -> float:
-        uncertain = image_uncertainty(predicted.uncertainty.float().cpu().numpy())
-        return score(uncertain, self.ensemble.members, self.ensemble.num_classes, r)
+    def _score(self, uncertainty: npt.NDArray[np.float32], r: float) -> float:
+        members, classes = self.ensemble.members, self.ensemble.num_classes
+        return score(image_uncertainty(uncertainty), members, classes, r)
 
 
 def _version_folder(name: str | Path) -> Path:
@@ -268,6 +273,9 @@ def _check_pairs(
         raise DganError(f"{len(images)} pictures and {len(masks)} masks: give one mask a picture.")
     for n, (image, mask) in enumerate(zip(images, masks, strict=True)):
         _check_picture(image, f"picture {n}")
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.uint8:
+            kind = getattr(mask, "dtype", type(mask).__name__)
+            raise DganError(f"mask {n} must be an array of uint8, not {kind}.")
         if mask.shape != image.shape[:2]:
             raise DganError(
                 f"mask {n} is {mask.shape}, its picture {image.shape[:2]} (height, width); "
@@ -275,9 +283,9 @@ def _check_pairs(
             )
         labels = np.unique(mask)
         outside = labels[(labels >= partonomy.num_classes) & (labels != IGNORE)]
-        if mask.dtype != np.uint8 or outside.size:
+        if outside.size:
             raise DganError(
-                f"mask {n} must be uint8 with classes 0 to {partonomy.num_classes - 1} of "
-                f"{partonomy.name!r} (255 = ignore); it is {mask.dtype} with {outside.tolist()}."
+                f"mask {n} must hold classes 0 to {partonomy.num_classes - 1} of "
+                f"{partonomy.name!r} (255 = ignore), but holds {outside.tolist()}."
             )
     return [Frame(*image.shape[:2]) for image in images]

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 PREDICT_DEADLINE = 85.0  # seconds; Label Studio gives up after 100
 _MAX_BODY = 256 * 2**20
+_LOCAL = ("127.0.0.1", "::1", "localhost")
 Event = dict[str, Any]
 
 
@@ -94,6 +95,11 @@ def serve(settings: Settings, host: str = "0.0.0.0") -> None:
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    if host not in _LOCAL and not (settings.basic_auth_user and settings.label_studio_url):
+        log.warning(
+            "Others can reach this backend. Set LABEL_STUDIO_URL, so that pictures are fetched "
+            "from that Label Studio only, and BASIC_AUTH_USER and BASIC_AUTH_PASS."
+        )
     log.info("Serving on http://%s:%d", host, settings.port)
     uvicorn.Server(config).run(sockets=[listener])
 
@@ -144,7 +150,7 @@ async def read_body(request: Request, may_be_empty: bool = False) -> Event:
     if may_be_empty and not data:
         return {}
     try:
-        body = json.loads(data)
+        body = await run_in_threadpool(json.loads, data)
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"The body is not valid JSON: {error}.") from error
     if not isinstance(body, dict):

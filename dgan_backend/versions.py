@@ -23,13 +23,18 @@ SHIPPED = Path(__file__).parent / "shipped" / "versions"
 
 @dataclass(frozen=True)
 class VersionCard:
-    """What a version is. generator: a shipped name or a folder; generator_id: the exact weights."""
+    """What a version is.
+
+    generator: a shipped name or a folder; generator_id: the exact weights. inversion: the
+    `InversionSettings` it was fitted with; {} = the defaults.
+    """
 
     name: str
     partonomy: Partonomy
     generator: str
     generator_id: str
     label_resolution: int
+    inversion: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -79,6 +84,8 @@ def read_version(folder: Path, device: str = "cpu") -> tuple[VersionCard, Ensemb
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DganError(f"{path} is no version card ({error!r}).") from error
     stored = read_tensors(folder / TRAINING)
+    if missing := {"w", "masks"} - set(stored):
+        raise DganError(f"{folder / TRAINING} misses {', '.join(sorted(missing))}; copy it again.")
     data = TrainingSet(stored["w"].to(torch.float32), stored["masks"])
     if ensemble.num_classes != card.partonomy.num_classes:
         raise DganError(f"{path} and {WEIGHTS} disagree on the number of classes; fit it again.")

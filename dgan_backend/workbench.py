@@ -52,6 +52,10 @@ def sample(args: argparse.Namespace) -> int:
 
 def segment(args: argparse.Namespace) -> int:
     """Segment pictures from outside; a broken one is named, and the others are still done."""
+    stems = [path.stem for path in args.pictures]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if args.out and twice:
+        raise DganError(f"{', '.join(twice)} is the name of several pictures; use two --out.")
     segmenter = Segmenter.load(args.model, device=args.device)
     found, failed = [], 0
     for path in tqdm(args.pictures, unit="picture"):
@@ -168,7 +172,7 @@ def _write(folder: Path, stem: str, segmentation: Segmentation, segmenter: Segme
     labels = Image.fromarray(segmentation.labels)
     labels.putpalette(segmenter.partonomy.palette.flatten().tolist())
     labels.save(folder / f"{stem}.labels.png")
-    _save(folder / f"{stem}.png", segmentation.image)
+    _save(folder / f"{stem}.picture.png", segmentation.image)
     _save(folder / f"{stem}.overlay.png", overlaid(segmentation, segmenter.partonomy))
     np.save(folder / f"{stem}.uncertainty.npy", segmentation.uncertainty)
 

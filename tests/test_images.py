@@ -18,7 +18,8 @@ from PIL import Image
 from dgan_backend.errors import TaskError
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.fetch import FetchError, Limits, _checked_address, _is_public
-from dgan_backend.labelstudio.images import decode_image, load_image
+from dgan_backend.labelstudio.images import load_image
+from dgan_backend.pictures import PictureError, decode_picture
 from tests.sites import Answer, Seen, Site, redirect, serving
 
 RED = np.full((3, 5, 3), (255, 0, 0), dtype=np.uint8)
@@ -260,21 +261,23 @@ def test_errors_show_no_credentials() -> None:
 
 def test_too_many_bytes_and_too_slow_ones() -> None:
     def drip() -> Iterator[bytes]:
-        for _ in range(30):
+        for _ in range(200):
             yield b"x" * 10
             time.sleep(0.1)
 
     bodies = {"/big": itertools.repeat(b"x" * 65536), "/slow": drip()}
     with serving(lambda seen: Answer(bodies[seen.path])) as other:
         assert "is over 0 MiB" in refusal(f"{other.url}/big", allowed=("127.0.0.1",))
+        began = time.monotonic()
         assert "took over 1 s" in refusal(f"{other.url}/slow", allowed=("127.0.0.1",))
+        assert time.monotonic() - began < 5
 
 
 # Decoding
 
 
 def decoded(image: Image.Image, kind: str = "PNG", **options: object) -> np.ndarray:
-    return decode_image(encoded(image, kind, **options))
+    return decode_picture(encoded(image, kind, **options))
 
 
 def test_exif_orientation_is_applied() -> None:
@@ -282,7 +285,7 @@ def test_exif_orientation_is_applied() -> None:
     pixels[0, 0] = 255
     exif = Image.Exif()
     exif[0x0112] = 6  # turn right by 90 degrees to show
-    shown = decode_image(encoded(Image.fromarray(pixels), "PNG", exif=exif))
+    shown = decode_picture(encoded(Image.fromarray(pixels), "PNG", exif=exif))
     assert shown.shape == (6, 4, 3)
     assert shown[0, 3].tolist() == [255, 255, 255]
 
@@ -328,18 +331,17 @@ def test_cmyk_and_animated_pictures() -> None:
             encoded(Image.effect_noise((64, 64), 50), "JPEG")[:-400], "broken or", id="cut jpeg"
         ),
         pytest.param(encoded(Image.new("1", (101, 100))), "101 x 100, over 0.01", id="large"),
-        pytest.param(encoded(Image.new("1", (1, 202))), "1 x 202, over 0.01", id="strip"),
         pytest.param(encoded(Image.new("1", (20_000, 10_000))), "too large", id="bomb"),
     ],
 )
 def test_broken_and_large_files(data: bytes, said: str) -> None:
-    with pytest.raises(FetchError, match=said):
-        decode_image(data, max_pixels=10_000)
+    with pytest.raises(PictureError, match=said):
+        decode_picture(data, max_pixels=10_000)
 
 
 def test_a_broken_upload_names_the_task_and_the_file() -> None:
     with serving(lambda seen: Answer(png()[:50])) as site:
         text = refusal("/data/upload/1/cut.png", site)
     assert text == (
-        "Task 42: the picture /data/upload/1/cut.png is broken or cut short; import an intact copy."
+        "Task 42: the picture /data/upload/1/cut.png is broken or cut short; use an intact copy."
     )

@@ -162,7 +162,7 @@ def test_a_bug_costs_one_task(
 @pytest.mark.parametrize(
     ("config", "extra_params", "version", "reason"),
     [
-        (OTHER_CONFIG, None, "project-5-untrained", "label 16 pictures and start training"),
+        (OTHER_CONFIG, None, "project-5-untrained", "are not trained yet"),
         (CONFIG, {"partonomy": "own"}, "project-5-untrained", "not trained yet"),
         (OTHER_CONFIG, {"partonomy": "toonhead"}, "project-5-unusable", "do not fit"),
         ("<View/>", None, "project-5-unusable", "has no BrushLabels"),

@@ -47,11 +47,18 @@ def test_parents_come_before_their_parts() -> None:
                 assert order.index(ancestor) < order.index(name)
 
 
-@pytest.mark.parametrize("label", ["iris", "Iris", "IRIS ", "head/face/eye/iris"])
+@pytest.mark.parametrize(
+    "label", ["iris", "Iris", "IRIS ", "head/face/eye/iris", "eye/iris", "head/eye/iris"]
+)
 def test_labels_are_found_by_name_path_and_case(label: str) -> None:
     part = load_partonomy("toonhead").find(label)
     assert part is not None
     assert part.index == 12
+
+
+@pytest.mark.parametrize("label", ["mouth/iris", "eye/head/iris", "iris/", "x/iris"])
+def test_a_path_that_is_none_is_not_found(label: str) -> None:
+    assert load_partonomy("toonhead").find(label) is None
 
 
 @pytest.mark.parametrize("label", ["rear_hair", "Rear hair", "rear-hair", "head/hair/rear_hair"])
@@ -103,8 +110,9 @@ def test_neighbouring_colors_differ() -> None:
         ("parts: [{name: a, index: 1}]", "without gaps"),
         ("parts: [{name: a, index: 0}, {name: a, index: 1}]", "names a more than once"),
         ("parts: [{name: a, index: 0, color: red}]", "no colour"),
+        ("parts: [{name: a, index: '0'}]", "no whole number"),
     ],
-    ids=["yaml", "parts", "name", "gap", "twice", "color"],
+    ids=["yaml", "parts", "name", "gap", "twice", "color", "index"],
 )
 def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "mine.yaml"

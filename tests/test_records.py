@@ -27,6 +27,8 @@ def test_a_latent_survives_json(generator: str, seed: int, truncation: float) ->
         ({"generator": "g", "seed": True}, "seed"),
         ({"generator": "g", "seed": 2**32}, "seed"),
         ({"generator": "g", "seed": 1, "truncation": "half"}, "truncation"),
+        ({"generator": "g", "seed": 1, "truncation": float("nan")}, "truncation"),
+        ({"generator": "g", "seed": 1, "truncation": 1e308}, "truncation"),
     ],
 )
 def test_what_is_no_latent_names_the_key(value: object, key: str) -> None:

@@ -63,6 +63,11 @@ def test_a_saved_version_is_the_same_version(segmenter: Segmenter, tmp_path: Pat
     assert loaded.partonomy == segmenter.partonomy
     same = loaded.segment_seed(3).labels == segmenter.segment_seed(3).labels
     assert same.mean() > 0.99
+    assert loaded.inversion == segmenter.inversion == QUICK_INVERSION
+    image = labeled_pictures()[0][0]
+    assert loaded.segment_image(image).score == pytest.approx(
+        segmenter.segment_image(image).score, abs=1e-3
+    )
     with pytest.raises(DganError, match="versions never change"):
         segmenter.save(tmp_path / "v1")
 
@@ -94,7 +99,7 @@ def test_non_square_training_pictures(tmp_path: Path) -> None:
         (lambda i, m: (i, m[:, :8]), "mask 0 is \\(8, 16\\)"),
         (lambda i, m: (i[..., :1], m), "picture 0 must be"),
         (lambda i, m: (i.astype(np.float32), m), "picture 0 must be uint8"),
-        (lambda i, m: (i, m + 200), "mask 0 must be uint8 with classes"),
+        (lambda i, m: (i, m + 200), "mask 0 must hold classes"),
         (lambda i, m: (i, np.full_like(m, 255)), "No pixel is labeled"),
     ],
     ids=["count", "size", "channels", "dtype", "labels", "nothing"],

@@ -325,7 +325,9 @@ def test_tokens_are_not_logged(registry: TinyRegistry, caplog: pytest.LogCapture
     caplog.set_level("INFO")
     with backend(registry) as client:
         client.post("/setup", json=setup_body(access_token="secret-token"))
-        assert not results(client, [task(1, "/data/upload/1/a.png")])[0]["result"]
+        assert (
+            "cannot be fetched" in results(client, [task(1, "/data/upload/1/a.png")])[0]["reason"]
+        )
     assert "Task 1" in caplog.text
     assert "secret-token" not in caplog.text
 

@@ -48,11 +48,11 @@ def plan(images: Path, tmp_path: Path) -> Plan:
     return Plan(
         images=images,
         out=tmp_path / "run",
-        architecture=tiny_config(16),
+        architecture=tiny_config(64),
         name="blobs",
         pictures=64,
         batch=8,
-        start_resolution=8,
+        start_resolution=32,
         grow_at=(32,),
         measure_every=24,
         licence="CC0",
@@ -64,15 +64,15 @@ def test_a_run_leaves_a_generator_with_a_calibrated_encoder(plan: Plan) -> None:
     folder = plan.out / "blobs"
     generator = load_generator(folder)
     encoder, errors = load_encoder(folder)
-    assert generator.resolution == 16
+    assert generator.resolution == 64
     assert generator.card.licence == "CC0"
     assert generator.card.training["pictures_seen"] == 64
     assert errors is not None
     assert 0 < errors.median <= errors.limit
-    found = invert(generator, encoder, torch.zeros(2, 3, 16, 16), InversionSettings(steps=2))
+    found = invert(generator, encoder, torch.zeros(2, 3, 64, 64), InversionSettings(steps=2))
     assert found.w.shape == (2, generator.num_ws, generator.w_dim)
     records = [json.loads(line) for line in (plan.out / "log.jsonl").read_text().splitlines()]
-    assert [r["resolution"] for r in records] == [8, 16, 16]
+    assert [r["resolution"] for r in records] == [32, 64, 64]
     assert records[-1]["pictures"] == 64
     assert (plan.out / "sheet-0000064.png").is_file()
 
@@ -82,7 +82,7 @@ def test_a_run_goes_on_where_it_stopped(plan: Plan) -> None:
     again = Trainer(plan)
     assert again.resumed
     assert again.seen == 40
-    assert again.networks.resolution == 16
+    assert again.networks.resolution == 64
     again.run()
     assert again.seen == 64
 
@@ -99,24 +99,24 @@ def test_a_run_begins_with_a_generator_trained_before(plan: Plan, tmp_path: Path
     )
     trainer = Trainer(later)
     assert trainer.seen == 64
-    assert trainer.networks.resolution == 16
+    assert trainer.networks.resolution == 64
     wanted = load_generator(first / "blobs").state_dict()
     for name, tensor in trainer.networks.generator.state_dict().items():
         assert torch.equal(tensor, wanted[name]), name
     trainer.run()
     with pytest.raises(DganError, match="does not fit the architecture"):
-        Trainer(replace(later, out=tmp_path / "x", architecture=tiny_config(16, channel_max=4)))
+        Trainer(replace(later, out=tmp_path / "x", architecture=tiny_config(64, channel_max=4)))
 
 
 def test_a_checkpoint_of_another_architecture_is_said(plan: Plan) -> None:
     Trainer(replace(plan, pictures=16)).run()
-    other = replace(plan, architecture=tiny_config(16, channel_max=4))
+    other = replace(plan, architecture=tiny_config(64, channel_max=4))
     with pytest.raises(DganError, match="another architecture"):
         Trainer(other)
 
 
 def test_losses_fall(plan: Plan) -> None:
-    trainer = Trainer(replace(plan, grow_at=(), rate=0.01))
+    trainer = Trainer(replace(plan, architecture=tiny_config(32), grow_at=(), rate=0.01))
     fixed = trainer._batch()[0]
     first = trainer.step(fixed, 1)["pixel"]
     for number in range(2, 60):
@@ -152,6 +152,31 @@ def test_growing_changes_no_picture_and_no_judgement() -> None:
     )
     rows = small.generator.config.num_ws
     assert torch.allclose(large.encoder(picture)[:, :rows], small.encoder(reduced), atol=1e-5)
+
+
+@torch.no_grad()
+def test_each_set_has_its_own_spread() -> None:
+    """Else varied pictures and copies of one would look alike to the discriminator."""
+    torch.manual_seed(0)
+    judge = Networks(tiny_config(32), 32).discriminator
+    varied, copies = torch.randn(8, 3, 32, 32), torch.randn(1, 3, 32, 32).expand(8, -1, -1, -1)
+    together = judge(torch.cat([varied, copies]), sets=2)[0]
+    assert torch.allclose(together[:8], judge(varied)[0], atol=1e-5)
+    assert torch.allclose(together[8:], judge(copies)[0], atol=1e-5)
+
+
+def test_a_plan_that_cannot_reach_its_resolution_is_refused(plan: Plan) -> None:
+    with pytest.raises(DganError, match="ends at 32 px, not at 64"):
+        replace(plan, grow_at=())
+    with pytest.raises(DganError, match="starts at 32 px or more"):
+        replace(plan, start_resolution=16, grow_at=(1, 2))
+
+
+def test_a_damaged_checkpoint_is_said(plan: Plan) -> None:
+    plan.out.mkdir()
+    (plan.out / "checkpoint.pt").write_bytes(b"PK not a checkpoint")
+    with pytest.raises(DganError, match=r"checkpoint\.pt is damaged"):
+        Trainer(plan)
 
 
 def test_batch_spread_of_equal_pictures_is_nothing() -> None:

@@ -98,6 +98,7 @@ def load_generator(name: str | Path, device: str = "cpu") -> Generator:
 
     Raises DganError that names the file at fault and what to do.
     """
+    _check_device(device)
     folder = generator_folder(name)
     card = read_card(folder)
     path = folder / WEIGHTS
@@ -108,6 +109,14 @@ def load_generator(name: str | Path, device: str = "cpu") -> Generator:
     generator = Generator(card)
     generator.load_tensors(tensors)
     return generator.eval().requires_grad_(False).to(device)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DganError(f"device {device!r} cannot be used here ({reason}); try cpu.") from error
 
 
 def shipped_generators() -> list[str]:

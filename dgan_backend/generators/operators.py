@@ -50,13 +50,6 @@ def upsample(x: Tensor, kernel: Tensor) -> Tensor:
     return fir_filter(spread.reshape(n, c, 2 * h, 2 * w), kernel, pad, gain=4.0)
 
 
-def downsample(x: Tensor, kernel: Tensor) -> Tensor:
-    """[N, C, 2H, 2W] -> [N, C, H, W]: the FIR, then every second sample."""
-    taps = kernel.shape[0]
-    before, after = (taps - 1) // 2, (taps - 2) // 2
-    return fir_filter(x, kernel, (before, after, before, after), gain=1.0)[:, :, ::2, ::2]
-
-
 def modulated_conv(
     x: Tensor, weight: Tensor, style: Tensor, kernel: Tensor | None = None, demodulate: bool = True
 ) -> Tensor:

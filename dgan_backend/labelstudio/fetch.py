@@ -30,6 +30,10 @@ class FetchError(Exception):
     """The bytes cannot be had; the message says why and what to do, without the URL."""
 
 
+class UnreachableError(FetchError):
+    """They cannot be had now: no connection, no permission, too slow, or a failing server."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """max_bytes of a file as stored, max_pixels of a picture, seconds for the whole fetch."""
@@ -52,9 +56,9 @@ def fetch(
                     return _read(response, limits, deadline)
                 url = target
     except LabelStudioError as error:
-        raise FetchError(f"cannot be fetched: {str(error).rstrip('.')}") from error
+        raise UnreachableError(f"cannot be fetched: {str(error).rstrip('.')}") from error
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise FetchError(f"cannot be fetched ({say(error)}); check the URL") from error
+        raise UnreachableError(f"cannot be fetched ({say(error)}); check the URL") from error
     raise FetchError(f"was redirected more than {_MAX_REDIRECTS} times; give its final URL")
 
 
@@ -106,11 +110,11 @@ def _redirect(response: httpx.Response, url: str, site: LabelStudioClient | None
         if not login:
             return str(target)
     if login and site is not None and site.owns(url):
-        raise FetchError(f"cannot be fetched: {refused_token(site.url)}")
+        raise UnreachableError(f"cannot be fetched: {refused_token(site.url)}")
     if response.status_code in (404, 410):
         raise FetchError("does not exist (any more); import it again or correct the URL")
     if not response.is_success:
-        raise FetchError(
+        raise UnreachableError(
             f"cannot be fetched (its server answered {response.status_code}); check that the "
             "backend may read it"
         )
@@ -119,12 +123,12 @@ def _redirect(response: httpx.Response, url: str, site: LabelStudioClient | None
 
 def _read(response: httpx.Response, limits: Limits, deadline: float) -> bytes:
     data = bytearray()
-    for chunk in response.iter_bytes(65536):
+    for chunk in response.iter_bytes():
         data += chunk
         if len(data) > limits.max_bytes:
             raise FetchError(f"is over {limits.max_bytes // 2**20} MiB; import a smaller file")
         if time.monotonic() > deadline:
-            raise FetchError(f"took over {limits.seconds:g} s to arrive; try again later")
+            raise UnreachableError(f"took over {limits.seconds:g} s to arrive; try again later")
     return bytes(data)
 
 
@@ -145,7 +149,9 @@ def _resolve(url: httpx.URL) -> list[Address]:
     try:
         found = socket.getaddrinfo(url.host, _port(url), type=socket.SOCK_STREAM)
     except OSError as error:
-        raise FetchError(f"is at {url.host}, which is not found ({error.strerror})") from error
+        raise UnreachableError(
+            f"is at {url.host}, which is not found ({error.strerror})"
+        ) from error
     # IPv4 first: containers often have no IPv6 route.
     names = sorted({str(entry[4][0]).partition("%")[0] for entry in found}, key=lambda n: ":" in n)
     return [ipaddress.ip_address(name) for name in names]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +12,12 @@ from urllib.parse import unquote_to_bytes
 import httpx
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
 
-from dgan_backend.errors import TaskError
+from dgan_backend.errors import PassingError, TaskError
 from dgan_backend.labelstudio.client import LabelStudioClient
-from dgan_backend.labelstudio.fetch import FetchError, Limits, fetch
+from dgan_backend.labelstudio.fetch import FetchError, Limits, UnreachableError, fetch
+from dgan_backend.pictures import PictureError, decode_picture
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _CLOUD = ("s3", "s3s", "gs", "azure-blob", "azure-spi")
 _DEFAULTS = Limits()
 
@@ -46,52 +44,11 @@ def load_image(
         )
     url = url.strip()
     try:
-        return decode_image(_bytes(url, number, site, allowed_hosts, limits), limits.max_pixels)
-    except FetchError as error:
+        return decode_picture(_bytes(url, number, site, allowed_hosts, limits), limits.max_pixels)
+    except UnreachableError as error:
+        raise PassingError(f"Task {number}: the picture {_shown(url)} {error}.") from error
+    except (FetchError, PictureError) as error:
         raise TaskError(f"Task {number}: the picture {_shown(url)} {error}.") from error
-
-
-def decode_image(data: bytes, max_pixels: int = _DEFAULTS.max_pixels) -> npt.NDArray[np.uint8]:
-    """An image file -> [H, W, 3] uint8 RGB: turned as its EXIF says, first frame, over white.
-
-    Raises FetchError when it is broken, of another format or larger than max_pixels.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            # A long strip is as costly as the square that it will be framed in.
-            if max(image.width * image.height, max(image.size) ** 2 // 4) > max_pixels:
-                raise FetchError(_too_large(f"{image.width} x {image.height}", max_pixels))
-            image.load()
-            turned = ImageOps.exif_transpose(image)
-            return np.asarray(_rgb(turned), dtype=np.uint8)
-    except FetchError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise FetchError(_too_large("its size", max_pixels)) from error
-    except Image.UnidentifiedImageError as error:
-        raise FetchError(
-            f"is none of {', '.join(_FORMATS)}; convert it and import it again"
-        ) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders of broken files raise whatever they stumble over
-        raise FetchError("is broken or cut short; import an intact copy") from error
-
-
-def _too_large(size: str, max_pixels: int) -> str:
-    return f"is too large ({size}, over {max_pixels / 1e6:g} million pixels); import a smaller one"
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):  # 16 bits a pixel and more: the upper eight are shown
-        values = np.asarray(image, dtype=np.float64)
-        scale = 257.0 if values.max(initial=0.0) > 255.0 else 1.0
-        image = Image.fromarray(np.clip(values / scale, 0, 255).round().astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
 
 
 def _bytes(

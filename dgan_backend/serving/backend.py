@@ -11,7 +11,6 @@ from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 
 from dgan_backend.errors import DganError
-from dgan_backend.labelstudio.project import project_number
 from dgan_backend.model import DganModel
 from dgan_backend.predictor import Predictor
 from dgan_backend.registry import Registry
@@ -20,7 +19,13 @@ from dgan_backend.segmenter import shipped_versions
 log = logging.getLogger(__name__)
 
 _FETCHERS = 4  # tasks of all requests in work at a time; only one of them computes
+_MAX_PROJECTS = 1000
 Body = dict[str, Any]
+
+
+def _uid(body: Body) -> str:
+    """`17.1795491060`, number and time of creation, which tells installations apart."""
+    return str(body.get("project"))
 
 
 def preload(registry: Registry) -> None:
@@ -39,7 +44,7 @@ class Backend:
     def __init__(self, predictor: Predictor, deadline: float) -> None:
         self._predictor = predictor
         self._deadline = deadline
-        self._known: dict[int | None, Body] = {}  # the last /setup of each project
+        self._known: dict[str, Body] = {}  # the last /setup of each project, newest last
         self._pool = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="predict")
 
     def close(self) -> None:
@@ -50,24 +55,28 @@ class Backend:
         model = self._model(body, body.get("schema"), body)
         if model.problem:
             raise DganError(model.problem)
-        self._known[project_number(body.get("project"))] = body
+        uid = _uid(body)
+        self._known.pop(uid, None)
+        self._known[uid] = body
+        while len(self._known) > _MAX_PROJECTS:
+            del self._known[next(iter(self._known))]
         return model.model_version
 
     def versions(self, body: Body) -> list[str]:
         """The version that serves the project in `body`. Label Studio names none: then all that
         are shipped or serve a known project.
         """
-        number = project_number(body.get("project"))
-        known = [self._known[number]] if number in self._known else list(self._known.values())
+        uid = _uid(body)
+        known = [self._known[uid]] if uid in self._known else list(self._known.values())
         serving = {self._model(about, about.get("schema"), about).model_version for about in known}
-        return sorted(serving if number in self._known else serving | set(shipped_versions()))
+        return sorted(serving if uid in self._known else serving | set(shipped_versions()))
 
     async def predict(self, body: Body) -> list[Body]:
         """One entry a task, in order, before the deadline."""
         tasks = body.get("tasks")
         if not isinstance(tasks, list):
             raise HTTPException(400, "The body needs `tasks`, a list.")
-        known = self._known.get(project_number(body.get("project")), {})
+        known = self._known.get(_uid(body), {})
         config = body.get("label_config") or known.get("schema")
         model = await run_in_threadpool(self._model, body, config, known)
         entries: list[Body | None] = [None] * len(tasks)

@@ -39,13 +39,17 @@ class Stopped(BaseException):
 
 @dataclass(frozen=True)
 class Child:
-    """What to run. `env` is the whole environment; `ready` says when the child can be used."""
+    """What to run. `env` is the whole environment; `ready` says when the child can be used.
+
+    When a `vital` child fails again and again all is given up; others are tried for ever.
+    """
 
     name: str
     command: tuple[str, ...]
     env: Mapping[str, str]
     ready: Callable[[], bool] = lambda: True
     ready_seconds: float = 60.0
+    vital: bool = True
 
 
 @dataclass
@@ -188,7 +192,7 @@ class Launcher:
         now = time.monotonic()
         running.failures = 1 if now - running.started > STEADY_SECONDS else running.failures + 1
         name, ended = running.child.name, _how_it_ended(running)
-        if running.failures >= GIVE_UP_AFTER:
+        if running.failures >= GIVE_UP_AFTER and running.child.vital:
             raise DganError(
                 f"{name} {ended}, for the {running.failures}th time in a row; giving up. Mend "
                 f"what its log says and start again." + _last_lines(running)

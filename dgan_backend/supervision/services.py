@@ -138,7 +138,7 @@ def web(settings: Settings, host: str, env: Mapping[str, str]) -> Child:
 
 def worker(number: int, env: Mapping[str, str]) -> Child:
     """One worker; the number tells their logs apart."""
-    return Child(f"worker-{number}", dgan_backend("worker"), env)
+    return Child(f"worker-{number}", dgan_backend("worker"), env, vital=False)
 
 
 def dgan_backend(*arguments: str) -> tuple[str, ...]:

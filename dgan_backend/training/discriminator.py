@@ -21,9 +21,11 @@ class Discriminator(nn.Module):
         self.hidden = FullyConnected(channels[0] * 16, channels[0], activate=True)
         self.out = FullyConnected(channels[0], 1)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+    def forward(self, images: Tensor, sets: int = 1) -> tuple[Tensor, dict[int, Tensor]]:
+        """`sets` equally large sets of pictures lie one after the other; each has its spread."""
         maps = self.pyramid(images)
-        x = self.conv(append_batch_spread(maps[4]))
+        spread = [append_batch_spread(part) for part in maps[4].chunk(sets)]
+        x = self.conv(torch.cat(spread))
         return self.out(self.hidden(x.flatten(1)))[:, 0], maps
 
 

@@ -67,7 +67,9 @@ class Step:
         self, real: Tensor, made: Tensor, change: augment.Augmentation | None
     ) -> tuple[dict[str, float], dict[int, Tensor]]:
         n = len(real)
-        logits, maps = self.networks.discriminator(_changed(torch.cat([real, made]), change))
+        logits, maps = self.networks.discriminator(
+            _changed(torch.cat([real, made]), change), sets=3
+        )
         loss = F.softplus(-logits[:n]).mean() + F.softplus(logits[n:]).mean()
         self.judge.zero_grad(set_to_none=True)
         loss.backward()
@@ -100,7 +102,7 @@ class Step:
         n = len(real)
         networks, weights = self.networks, self.weights
         networks.discriminator.requires_grad_(False)
-        logits, maps = networks.discriminator(_changed(made, change))
+        logits, maps = networks.discriminator(_changed(made, change), sets=2)
         adversarial = F.softplus(-logits).mean()
         pixel = pixel_loss(made[:n], real)
         feature = torch.stack([F.l1_loss(maps[r][:n], real_maps[r]) for r in maps]).mean()

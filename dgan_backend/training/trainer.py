@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NoReturn
 
 import numpy as np
@@ -34,6 +35,7 @@ from dgan_backend.training.step import LossWeights, Step
 _MEASURED = 256  # pictures that the metric compares
 _CALIBRATION_BATCH = 16
 _SMALL_SET = 5000  # fewer pictures than this are augmented
+_SMALLEST_START = 32
 _CHECKPOINT = "checkpoint.pt"
 
 
@@ -67,6 +69,20 @@ class Plan:
     attribution: str = ""
     init: str = ""
     init_discriminator: Path | None = None
+
+    def __post_init__(self) -> None:
+        start, goal = self.start_resolution, self.architecture.resolution
+        reached = start * 2 ** len(self.grow_at)
+        if reached < goal:
+            raise DganError(
+                f"From {start} px, --grow-at with {len(self.grow_at)} numbers ends at {reached} "
+                f"px, not at {goal}; give one number for each doubling."
+            )
+        if start < min(goal, _SMALLEST_START):
+            raise DganError(
+                f"A training starts at {_SMALLEST_START} px or more, not at {start}: below, the "
+                "encoder's heads would change the maps that they read as it grows."
+            )
 
     def resolution_at(self, seen: int) -> int:
         grown = self.start_resolution * 2 ** sum(seen >= at for at in self.grow_at)
@@ -271,7 +287,12 @@ class Trainer:
         path = self.plan.out / _CHECKPOINT
         if not path.is_file():
             return False
-        value = torch.load(path, map_location=self.plan.device, weights_only=True)
+        try:
+            value = torch.load(path, map_location=self.plan.device, weights_only=True)
+        except (RuntimeError, EOFError, UnpicklingError) as error:
+            raise DganError(
+                f"{path} is damaged ({error}); remove it to start anew, or choose another --out."
+            ) from error
         if value["resolution"] != self.networks.resolution:
             self._build(value["resolution"])
         try:
