@@ -32,19 +32,8 @@ from tests.labeling import (
     TinyRegistry,
     seed_task,
     task,
-    tiny_registry,
 )
 from tests.sites import Answer, Seen, serving
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
-    return tiny_registry(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def segmenter(registry: TinyRegistry) -> Segmenter:
-    return registry.segmenter(VERSION)
 
 
 @contextmanager

@@ -206,7 +206,6 @@ class Trainer:
         small = len(self.pictures) < _SMALL_SET
         self.adaptive = plan.augment == "on" or (plan.augment == "auto" and small)
         losses = replace(plan.losses, r1=plan.losses.r1 * (networks.resolution / 64) ** 2)
-        self.step_number = 0
         self.step_object = Step(networks, losses, plan.rate, use_bf16(plan.bf16, plan.device))
 
     def _batch(self) -> tuple[Tensor, int]:
@@ -236,7 +235,9 @@ class Trainer:
 
     def _grow_if_due(self) -> None:
         while self.networks.resolution < self.plan.resolution_at(self.seen):
+            augment_p = self.step_object.augment_p
             self._use(self.networks.grown())
+            self.step_object.augment_p = augment_p
             tqdm.write(f"{self.seen} pictures seen: growing to {self.networks.resolution} px")
 
     def _out_of_time(self, before: float) -> bool:
