@@ -1,0 +1,1 @@
+"""The ruler: how right masks are, of which method, from how many labels."""

@@ -1,0 +1,191 @@
+"""The few-label ruler: masks of outside pictures from 1, 4, 16 and 40 labeled ones.
+
+A cell is one method fitted on one draw with one seed. Cells are computed side by side, kept as
+files, and not computed twice.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dgan_backend.errors import DganError
+from dgan_backend.evaluation import metrics
+from dgan_backend.labeled import LabeledPictures, load_pairs
+from dgan_backend.partonomy import Partonomy, load_partonomy
+
+COUNTS = (1, 4, 16, 40)
+DRAWS = 5
+SEEDS = 3  # of the U-Net that starts at random
+POOL = 60  # pictures that labels are drawn from; all later ones are the test
+HELD_BACK = 20  # pool pictures that no draw holds, for choosing a baseline's settings
+
+
+@dataclass(frozen=True)
+class FewShotSet:
+    """Labeled pictures of one size: the first POOL for drawing, the others for testing."""
+
+    pairs: LabeledPictures
+    partonomy: Partonomy
+
+    @classmethod
+    def load(cls, path: Path, partonomy: str) -> FewShotSet:
+        """Raises DganError when there are too few pictures, or their sizes differ."""
+        pairs = load_pairs(path)
+        if len(pairs) <= POOL:
+            raise DganError(
+                f"{path} has {len(pairs)} pictures; the first {POOL} are for drawing labels, and "
+                "the test needs more."
+            )
+        if len({m.shape for m in pairs.masks}) != 1:
+            raise DganError(f"the pictures of {path} differ in size; make them one size.")
+        return cls(pairs, load_partonomy(partonomy))
+
+    def draw(self, count: int, draw: int) -> LabeledPictures:
+        """`count` labels; a larger count of the same draw holds the smaller one."""
+        return self.pairs.pick(self._order(draw)[:count])
+
+    def held_back(self, draw: int) -> LabeledPictures:
+        """Pool pictures that no count of that draw holds."""
+        return self.pairs.pick(self._order(draw)[POOL - HELD_BACK :])
+
+    def test(self) -> LabeledPictures:
+        return self.pairs.pick(np.arange(POOL, len(self.pairs)))
+
+    @staticmethod
+    def _order(draw: int) -> npt.NDArray[np.intp]:
+        return np.random.RandomState(draw).permutation(POOL)
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One method fitted on one draw with one seed."""
+
+    method: str
+    count: int
+    draw: int
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}-{self.count}-draw{self.draw}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method says of T test pictures.
+
+    labels: [T, H, W] uint8. uncertainty: [T, H, W] float32 in nats, and scores [T] in [0, 1],
+    where the method has them. seconds: of fitting, and of labeling one picture.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    uncertainty: npt.NDArray[np.float32] | None
+    scores: npt.NDArray[np.float64] | None
+    fit_seconds: float
+    picture_seconds: float
+    notes: dict[str, Any]
+
+
+Method = Callable[[FewShotSet, Cell], Outcome]
+
+
+def measure(true: npt.NDArray[np.uint8], outcome: Outcome, classes: int) -> dict[str, Any]:
+    """All that the tables need of one cell, as JSON."""
+    counts = metrics.confusion(true, outcome.labels, classes)
+    measured: dict[str, Any] = {
+        "miou": metrics.mean_iou(counts),
+        "miou_large": metrics.large_mean_iou(counts),
+        "boundary_f": metrics.boundary_counts(true, outcome.labels, classes).f(),
+        "wrong": metrics.wrong_share(counts),
+        "class_iou": [None if np.isnan(v) else float(v) for v in metrics.class_iou(counts)],
+        "fit_seconds": outcome.fit_seconds,
+        "picture_seconds": outcome.picture_seconds,
+        **outcome.notes,
+    }
+    if outcome.scores is not None:
+        each = [
+            metrics.mean_iou(metrics.confusion(t, p, classes))
+            for t, p in zip(true, outcome.labels, strict=True)
+        ]
+        measured["spearman"] = metrics.spearman(outcome.scores, np.array(each))
+        measured["median_score"] = float(np.median(outcome.scores))
+    if outcome.uncertainty is not None:
+        foreground = (true > 0) | (outcome.labels > 0)
+        wrong = (true != outcome.labels)[foreground]
+        measured["auroc"] = metrics.auroc(outcome.uncertainty[foreground], wrong)
+    return measured
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    compute: Callable[[Cell], dict[str, Any]],
+    work: Path,
+    jobs: int,
+    progress: Callable[..., Iterable[Cell]],
+) -> dict[Cell, dict[str, Any]]:
+    """Compute the cells that `work` does not hold yet, `jobs` at a time; returns all.
+
+    compute: must be picklable; runs in processes of its own.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    done = {cell: read for cell in cells if (read := _read(work, cell)) is not None}
+    for cell in progress(
+        _computed(cells, done, compute, work, jobs), total=len(cells), initial=len(done)
+    ):
+        done[cell] = _read(work, cell) or {}
+    return {cell: done[cell] for cell in cells}
+
+
+def _computed(
+    cells: Sequence[Cell],
+    done: dict[Cell, dict[str, Any]],
+    compute: Callable[[Cell], dict[str, Any]],
+    work: Path,
+    jobs: int,
+) -> Iterator[Cell]:
+    missing = [cell for cell in cells if cell not in done]
+    if not missing:
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(compute, cell): cell for cell in missing}
+        try:
+            for future in as_completed(running):
+                _write(work, running[future], future.result())
+                yield running[future]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(work: Path, cell: Cell) -> dict[str, Any] | None:
+    path = work / f"{cell.name}.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _write(work: Path, cell: Cell, measured: dict[str, Any]) -> None:
+    path = work / f"{cell.name}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(measured, indent=1), encoding="utf-8")
+    partial.replace(path)
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._began

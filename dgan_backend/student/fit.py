@@ -1,0 +1,106 @@
+"""Fitting one U-Net on labeled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dgan_backend.errors import DganError
+from dgan_backend.student.augment import (
+    IGNORE,
+    AugmentSettings,
+    crop_side,
+    moved,
+    moved_masks,
+    recolored,
+    warp,
+)
+from dgan_backend.student.unet import UNet, UNetConfig
+
+_RISE = 0.1  # share of the steps in which the rate rises to its largest (Smith & Topin, 2019)
+
+
+@dataclass(frozen=True)
+class UNetSettings:
+    """pictures: seen in all, with repeats. rate: the largest of AdamW's one cycle. balance: class
+    weights are frequency^-balance, since without them small parts are never found."""
+
+    pictures: int = 2400
+    batch: int = 4
+    rate: float = 2e-3
+    weight_decay: float = 0.01
+    balance: float = 0.5
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    seed: int = 0
+
+
+def fit_unet(
+    images: Tensor,
+    masks: Tensor,
+    num_classes: int,
+    settings: UNetSettings | None = None,
+    *,
+    config: UNetConfig | None = None,
+    trunk: dict[str, Tensor] | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> UNet:
+    """Fit a U-Net on N labeled pictures.
+
+    images: [N, 3, S, S] float32 in [-1, 1]; masks: [N, S, S] uint8 in [0, num_classes), 255 =
+    ignore. config: the trunk's widths. trunk: tensors of a trained trunk to begin with, else it
+    begins at random. progress: wraps the step numbers, such as `tqdm`.
+    Raises DganError when no pixel is labeled.
+    """
+    settings = settings or UNetSettings()
+    random = torch.Generator().manual_seed(settings.seed)
+    weights = class_weights(masks, num_classes, settings.balance).to(images.device)
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = UNet(config or UNetConfig(), num_classes).to(images.device)
+        if trunk is not None:
+            network.trunk.load_state_dict({k: v.float() for k, v in trunk.items()})
+        steps = max(2, settings.pictures // settings.batch)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), settings.rate, weight_decay=settings.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.rate, total_steps=steps, pct_start=_RISE
+        )
+        network.train()
+        for _ in progress(range(steps)):
+            chosen = torch.randint(len(images), (settings.batch,), generator=random)
+            x, y = changed(images[chosen], masks[chosen], settings.augment, random)
+            loss = F.cross_entropy(network(x), y, weight=weights, ignore_index=IGNORE)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval().requires_grad_(False)
+
+
+def changed(
+    images: Tensor, masks: Tensor, settings: AugmentSettings, random: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A batch [N, 3, S, S] and its masks [N, S, S] moved together, cropped, and recoloured."""
+    whole = images.shape[-1]
+    side = crop_side(whole, settings.crop)
+    affine = warp(len(images), settings, side / whole, random).to(images.device)
+    pictures = recolored(moved(images, affine, side), settings.color, random)
+    return pictures, moved_masks(masks, affine, side)
+
+
+def class_weights(masks: Tensor, num_classes: int, balance: float) -> Tensor:
+    """frequency^-balance of each class, [K] float32, 1 on average over the labeled pixels.
+
+    0 for classes that are nowhere. Raises DganError when no pixel is labeled.
+    """
+    counts = torch.bincount(masks[masks != IGNORE].flatten().long(), minlength=num_classes)
+    if not counts.any():
+        raise DganError("No pixel is labeled (all are 255 = ignore); label a part first.")
+    share = counts.double() / counts.sum()
+    weights = torch.where(counts > 0, share.clamp_min(1e-12) ** -balance, 0.0)
+    return (weights / (weights * share).sum()).float()

@@ -1,0 +1,84 @@
+"""A few U-Nets that vote on pictures from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from dgan_backend.interpreter.ensemble import PixelPrediction
+from dgan_backend.interpreter.uncertainty import jensen_shannon, majority_vote
+from dgan_backend.student.fit import UNetSettings, fit_unet
+from dgan_backend.student.unet import UNet, UNetConfig
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """members: M networks, which differ in their seed."""
+
+    members: int = 3
+    unet: UNetSettings = field(default_factory=UNetSettings)
+
+
+@dataclass(frozen=True)
+class Student:
+    """M U-Nets. mirror: each also looks at the mirrored picture, as one more opinion."""
+
+    networks: Sequence[UNet]
+    mirror: bool = True
+
+    @property
+    def members(self) -> int:
+        """Opinions that are compared: M, or 2 M with mirrored pictures."""
+        return len(self.networks) * (2 if self.mirror else 1)
+
+    @property
+    def num_classes(self) -> int:
+        return self.networks[0].head.out_channels
+
+    @torch.inference_mode()
+    def opinions(self, images: Tensor) -> Tensor:
+        """[N, 3, S, S] float32 in [-1, 1] -> probabilities [members, N, K, S, S]."""
+        straight = [network(images).softmax(dim=1) for network in self.networks]
+        if not self.mirror:
+            return torch.stack(straight)
+        flipped = [network(images.flip(3)).softmax(dim=1).flip(3) for network in self.networks]
+        return torch.stack([*straight, *flipped])
+
+    def predict(self, image: Tensor) -> PixelPrediction:
+        """Label one picture [1, 3, S, S] float32 in [-1, 1], on its own grid."""
+        opinions = self.opinions(image)[:, 0]
+        return PixelPrediction(
+            probabilities=opinions.mean(dim=0),
+            vote=majority_vote(opinions.argmax(dim=1), self.num_classes),
+            uncertainty=jensen_shannon(opinions),
+        )
+
+
+def fit_student(
+    images: Tensor,
+    masks: Tensor,
+    num_classes: int,
+    settings: StudentSettings | None = None,
+    *,
+    config: UNetConfig | None = None,
+    trunk: dict[str, Tensor] | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Student:
+    """Fit M members on N labeled pictures; arguments as `fit_unet` has them."""
+    settings = settings or StudentSettings()
+    networks = [
+        fit_unet(
+            images,
+            masks,
+            num_classes,
+            replace(settings.unet, seed=settings.unet.seed * 1000 + member),
+            config=config,
+            trunk=trunk,
+            progress=progress,
+        )
+        for member in range(settings.members)
+    ]
+    return Student(networks, mirror=settings.unet.augment.mirror)
