@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from dgan_backend import __version__
+from dgan_backend import __version__, partonomy_commands
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 
@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_model_commands(commands)
     _add_generator_commands(commands)
+    partonomy_commands.add_commands(commands)
     _add_service_commands(commands)
     return parser
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import colorsys
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from dgan_backend.errors import DganError
+from dgan_backend.lined_yaml import Item, read_yaml
+from dgan_backend.merging import Merge, merge_by_name
 
 BACKGROUND = "background"
 MAX_CLASSES = 255  # a mask is uint8, and 255 marks a pixel to ignore
+DEFAULT_LABELS_NEEDED = 16
+_NAME = r"[A-Za-z0-9][\w.-]*"  # it becomes a part of folder names
 _SHIPPED = (Path(__file__).parent / "partonomies", Path(__file__).parent.parent / "partonomies")
 
 
@@ -36,15 +39,19 @@ class Part:
 class Partonomy:
     """A named tree of parts.
 
-    `generator` names the generator of this domain ("" when none is known); `labels_needed` is
-    how many labeled pictures a first fit wants.
+    generator:     the generator of this domain, "" when none is known
+    wanted:        what a generator of this domain makes, for those who must bring one
+    labels_needed: how many labeled pictures a first fit wants
+    merges:        coarser sets of classes, see `merge`
     """
 
     name: str
     parts: tuple[Part, ...]
     title: str = ""
     generator: str = ""
-    labels_needed: int = 16
+    labels_needed: int = DEFAULT_LABELS_NEEDED
+    wanted: str = ""
+    merges: tuple[Merge, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -122,6 +129,57 @@ class Partonomy:
         named = [part for part in self.parts if part.index]
         return [part.index or 0 for part in sorted(named, key=lambda p: self.depth(p.name))]
 
+    def merge(self, name: str, start: str = "") -> Merge:
+        """A named merge of the file, from the partonomy's own classes on.
+
+        With `start`, from the classes of that merge on: of `20 -> 12 -> 5`, the `12 -> 5`.
+        """
+        steps = {merge.name: merge for merge in self.merges}
+        if name not in steps:
+            known = ", ".join(steps) or "none"
+            raise DganError(f"Partonomy {self.name!r} has no merge {name!r}; it has: {known}.")
+        step = steps[name]
+        if step.of == start:
+            return step
+        if not step.of:
+            raise DganError(f"The merge {name!r} of {self.name!r} is not made of {start!r}.")
+        return self.merge(step.of, start).then(step)
+
+    def merge_into(self, *names: str) -> Merge:
+        """Each part below one of these becomes it (the nearest one of several)."""
+        for name in names:
+            if name not in self._by_name:
+                parts = ", ".join(part.name for part in self.parts)
+                raise DganError(f"Partonomy {self.name!r} has no part {name!r}; it has: {parts}.")
+
+        def nearest(part: str) -> str:
+            return next((n for n in (part, *self.ancestors(part)) if n in names), part)
+
+        return self._merge_by("into " + ", ".join(names), nearest)
+
+    def merge_to_depth(self, depth: int) -> Merge:
+        """Each part becomes its ancestor at that depth: 0 = at the top of the tree."""
+        if depth < 0:
+            raise DganError(f"A depth to merge to is 0 or more, not {depth}.")
+
+        def above(part: str) -> str:
+            chain = [part, *self.ancestors(part)][::-1]
+            return chain[min(depth, len(chain) - 1)]
+
+        return self._merge_by(f"depth {depth}", above)
+
+    def _merge_by(self, name: str, become: Callable[[str], str]) -> Merge:
+        return merge_by_name(name, self.classes, [become(part) for part in self.classes])
+
+    def missing_generator(self, version: str) -> str:
+        """Why nothing can be predicted, and what to do until `version` can be fitted."""
+        return (
+            f"No generator of {self.name!r} is at hand; it needs {self.wanted}. Bring one: "
+            "`dgan-backend generator train --images DIR --out RUN --name NAME` learns one from "
+            f"pictures; then label {self.labels_needed} pictures and fit them with `dgan-backend "
+            f"fit PAIRS --generator RUN/NAME --partonomy {self.name} --out MODEL_DIR/{version}`."
+        )
+
     def to_json(self) -> dict[str, Any]:
         """A flat description that `from_json` reads back."""
         return {
@@ -129,6 +187,8 @@ class Partonomy:
             "title": self.title,
             "generator": self.generator,
             "labels_needed": self.labels_needed,
+            "wanted": self.wanted,
+            "merges": [merge.to_json() for merge in self.merges],
             "parts": [
                 {
                     "name": part.name,
@@ -150,7 +210,13 @@ class Partonomy:
                 for p in value["parts"]
             )
             return cls(
-                value["name"], parts, value["title"], value["generator"], value["labels_needed"]
+                value["name"],
+                parts,
+                value["title"],
+                value["generator"],
+                value["labels_needed"],
+                value.get("wanted", ""),  # versions of the first release have neither
+                tuple(Merge.from_json(merge) for merge in value.get("merges", ())),
             )
         except (KeyError, TypeError) as error:
             raise DganError(f"This is not a stored partonomy: {error!r}.") from error
@@ -211,38 +277,153 @@ def load_partonomy(name: str | Path) -> Partonomy:
     Raises DganError that names the file and what is wrong with it.
     """
     path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = _shipped_folder() / f"{name}.yaml"
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.suffix in (".yaml", ".yml"):
+            return _read(read_yaml(path), path.stem)
+        return _load_shipped(str(name))
     except FileNotFoundError:
         known = ", ".join(shipped_partonomies())
-        raise DganError(f"There is no partonomy {str(name)!r}; shipped are: {known}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DganError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(value, Mapping) or not isinstance(value.get("parts"), list):
-        raise DganError(f"{path} needs a `name` and a list of `parts`.")
+        raise DganError(
+            f"There is no partonomy {str(name)!r}; shipped are: {known}; or give a .yaml file."
+        ) from None
+
+
+@cache
+def _load_shipped(name: str) -> Partonomy:
+    """Read once a process: each request compares its labels with all of them."""
+    return _read(read_yaml(_shipped_folder() / f"{name}.yaml"), name)
+
+
+_KEYS = ("name", "title", "generator", "wanted", "labels_needed", "parts", "merges")
+_PART_KEYS = ("name", "index", "color", "aliases", "children")
+
+
+def _read(document: Item, stem: str) -> Partonomy:
+    if not isinstance(document.value, dict) or "parts" not in document.value:
+        raise document.fault("a partonomy needs a `name` and a list of `parts`.")
+    fields = document.fields("a partonomy", _KEYS)
+
+    def text(key: str, default: str = "") -> str:
+        return fields[key].text(f"`{key}`") if key in fields else default
+
+    read = list(_read_parts(fields["parts"].sequence("`parts`"), None))
+    parts = tuple(part for part, _ in read)
+    items = [item for _, item in read]
+    _check_labels(parts, items)
     try:
-        parts = tuple(_read_parts(value["parts"], None))
-        return Partonomy(
-            str(value.get("name", path.stem)),
+        partonomy = Partonomy(
+            text("name", stem),
             parts,
-            title=str(value.get("title", "")),
-            generator=str(value.get("generator", "")),
-            labels_needed=int(value.get("labels_needed", 16)),
+            title=text("title"),
+            generator=text("generator"),
+            labels_needed=_read_labels_needed(fields.get("labels_needed")),
+            wanted=text("wanted"),
         )
-    except (DganError, ValueError) as error:
-        raise DganError(f"{path}: {error}") from error
+    except _PartFault as fault:
+        item = items[fault.position] if fault.position is not None else fields["parts"]
+        raise item.fault(str(fault)) from None
+    _check_name_and_background(partonomy, items, fields.get("name", document))
+    if "merges" not in fields:
+        return partonomy
+    return replace(partonomy, merges=tuple(_read_merges(fields["merges"], partonomy.classes)))
 
 
-def _read_parts(values: Iterable[Any], parent: str | None) -> Iterable[Part]:
-    for value in values:
-        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-            raise DganError(f"every part needs a name; found {value!r}.")
-        index = value.get("index")
-        color = str(value.get("color") or class_color(index if isinstance(index, int) else 0))
-        yield Part(value["name"], index, parent, color, tuple(value.get("aliases", ())))
-        yield from _read_parts(value.get("children", ()), value["name"])
+def _read_labels_needed(item: Item | None) -> int:
+    if item is None:
+        return DEFAULT_LABELS_NEEDED
+    if type(item.value) is not int or item.value < 1:
+        raise item.fault(f"`labels_needed` must be a whole number from 1, not {item.shown()}.")
+    return item.value
+
+
+def _read_parts(items: Iterable[Item], parent: str | None) -> Iterator[tuple[Part, Item]]:
+    for item in items:
+        if not isinstance(item.value, dict) or "name" not in item.value:
+            raise item.fault(f"every part needs a name; found {item.shown()}.")
+        fields = item.fields("a part", _PART_KEYS)
+        name = fields["name"].text("a part's name")
+        index = fields["index"].value if "index" in fields else None
+        color = class_color(index if type(index) is int else 0)
+        if "color" in fields:
+            color = fields["color"].text(f"the color of {name!r}")
+        aliases: list[Item] = []
+        if "aliases" in fields:
+            aliases = fields["aliases"].sequence(f"`aliases` of {name!r}")
+        spoken = tuple(alias.text(f"an alias of {name!r}") for alias in aliases)
+        yield Part(name, index, parent, color, spoken), item
+        if "children" in fields:
+            yield from _read_parts(fields["children"].sequence(f"`children` of {name!r}"), name)
+
+
+def _check_labels(parts: Iterable[Part], items: Iterable[Item]) -> None:
+    """Refuse a label that two parts answer to."""
+    owners: dict[str, str] = {}
+    for part, item in zip(parts, items, strict=True):
+        for label in (part.name, *part.aliases):
+            owner = owners.setdefault(normalize_label(label), part.name)
+            if owner != part.name:
+                raise item.fault(f"part {part.name!r}: {label!r} already means {owner!r}.")
+
+
+def _check_name_and_background(partonomy: Partonomy, items: list[Item], name: Item) -> None:
+    if not re.fullmatch(_NAME, partonomy.name):
+        raise name.fault(
+            f"the name {partonomy.name!r} must be of letters, digits, `_`, `.` and `-` only; it "
+            "becomes a part of folder names."
+        )
+    for part, item in zip(partonomy.parts, items, strict=True):
+        if part.index == 0 and (normalize_label(part.name) != BACKGROUND or part.parent):
+            raise item.fault(
+                f"class 0 must be `{BACKGROUND}`, alone at the top, not {part.name!r}."
+            )
+
+
+def _read_merges(merges: Item, own: tuple[str, ...]) -> Iterator[Merge]:
+    """Tables of new class -> list of classes; `of` names the table that it begins with."""
+    known: dict[str, tuple[str, ...]] = {"": own}
+    for name, item in merges.mapping("`merges`").items():
+        table = dict(item.mapping(f"the merge {name!r}"))
+        of = ""
+        if "of" in table and not isinstance(table["of"].value, list):
+            of = table["of"].text("`of`")
+            if of not in known:
+                raise table["of"].fault(f"there is no merge {of!r} above {name!r}.")
+            del table["of"]
+        yield _read_merge(name, of, item, table, known[of])
+        known[name] = tuple(_new_names(table))
+
+
+def _new_names(table: Mapping[str, Item]) -> list[str]:
+    """Background first, then the new classes as they stand in the file."""
+    return [BACKGROUND, *(name for name in table if normalize_label(name) != BACKGROUND)]
+
+
+def _read_merge(
+    name: str, of: str, item: Item, table: Mapping[str, Item], source: tuple[str, ...]
+) -> Merge:
+    new_of: dict[str, str] = {source[0]: BACKGROUND}
+    for new, members in table.items():
+        new = BACKGROUND if normalize_label(new) == BACKGROUND else new
+        for member in members.sequence(f"{new!r} of the merge {name!r}"):
+            old = member.text(f"a class under {new!r}")
+            if old not in source:
+                raise member.fault(
+                    f"the merge {name!r} names {old!r}, which is none of its classes: "
+                    f"{', '.join(source)}."
+                )
+            if old in new_of and (old, new) != (source[0], BACKGROUND):
+                raise member.fault(f"the merge {name!r} has {old!r} under {new_of[old]!r} already.")
+            new_of[old] = new
+        if not members.value and new != BACKGROUND:
+            raise members.fault(f"{new!r} of the merge {name!r} has no class.")
+    missing = [old for old in source if old not in new_of]
+    if missing:
+        raise item.fault(
+            f"the merge {name!r} leaves out {', '.join(missing)}; list what is to vanish under "
+            f"`{BACKGROUND}`."
+        )
+    classes = tuple(_new_names(table))
+    return Merge(name, source, classes, tuple(classes.index(new_of[old]) for old in source), of)
 
 
 def _path_parent(label: str) -> str | None:
@@ -253,35 +434,61 @@ def _shipped_folder() -> Path:
     return next((folder for folder in _SHIPPED if folder.is_dir()), _SHIPPED[0])
 
 
+class _PartFault(DganError):
+    """What is wrong with a tree; `position` of the part at fault in `parts`, where it is one."""
+
+    def __init__(self, message: str, position: int | None) -> None:
+        super().__init__(message)
+        self.position = position
+
+
 def _check(partonomy: Partonomy) -> None:
-    names = [part.name for part in partonomy.parts]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DganError(f"partonomy {partonomy.name!r} names {', '.join(twice)} more than once.")
-    for part in partonomy.parts:
+    seen: set[str] = set()
+    names = {part.name for part in partonomy.parts}
+    for position, part in enumerate(partonomy.parts):
+        if part.name in seen:
+            raise _PartFault(
+                f"partonomy {partonomy.name!r} names {part.name} more than once.", position
+            )
+        seen.add(part.name)
         if part.parent is not None and part.parent not in names:
-            raise DganError(f"part {part.name!r} has an unknown parent {part.parent!r}.")
+            raise _PartFault(f"part {part.name!r} has an unknown parent {part.parent!r}.", position)
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", part.color):
-            raise DganError(f"part {part.name!r}: {part.color!r} is no colour like #12ab34.")
-        _check_no_cycle(partonomy, part)
+            raise _PartFault(
+                f"part {part.name!r}: {part.color!r} is no colour like #12ab34.", position
+            )
         if part.index is not None and type(part.index) is not int:
-            raise DganError(f"part {part.name!r}: index {part.index!r} is no whole number.")
-    indices = sorted(part.index for part in partonomy.parts if part.index is not None)
-    if indices != list(range(len(indices))) or not indices:
-        raise DganError(
-            f"partonomy {partonomy.name!r}: class indices must be 0, 1, 2 ... without gaps, "
-            f"not {indices}."
-        )
+            raise _PartFault(
+                f"part {part.name!r}: index {part.index!r} is no whole number.", position
+            )
+    for position, part in enumerate(partonomy.parts):
+        _check_no_cycle(partonomy, part, position)
+    _check_indices(partonomy)
+
+
+def _check_indices(partonomy: Partonomy) -> None:
+    indices = [part.index for part in partonomy.parts if part.index is not None]
+    free = set(range(len(indices)))
+    for position, part in enumerate(partonomy.parts):
+        if part.index is not None and part.index not in free:
+            raise _PartFault(
+                f"partonomy {partonomy.name!r}: class indices must be 0, 1, 2 ... without gaps, "
+                f"each once, not {sorted(indices)}; see {part.name!r}.",
+                position,
+            )
+        free.discard(-1 if part.index is None else part.index)
+    if not indices:
+        raise _PartFault(f"partonomy {partonomy.name!r} has no class; give parts an index.", None)
     if len(indices) > MAX_CLASSES:
-        raise DganError(f"partonomy {partonomy.name!r} has over {MAX_CLASSES} classes.")
+        raise _PartFault(f"partonomy {partonomy.name!r} has over {MAX_CLASSES} classes.", None)
 
 
-def _check_no_cycle(partonomy: Partonomy, part: Part) -> None:
+def _check_no_cycle(partonomy: Partonomy, part: Part, position: int) -> None:
     parents = {p.name: p.parent for p in partonomy.parts}
     seen = {part.name}
     parent = part.parent
     while parent is not None:
         if parent in seen:
-            raise DganError(f"part {part.name!r} is its own ancestor.")
+            raise _PartFault(f"part {part.name!r} is its own ancestor.", position)
         seen.add(parent)
         parent = parents.get(parent)

@@ -116,11 +116,15 @@ class Predictor:
             raise DganError(project.problem)
         if not isinstance(task, Mapping):
             raise DganError(f"A task must be an object with id and data, not {task!r:.80}.")
-        if self._registry.current(binding.partonomy, project.number) is None:
+        partonomy = binding.partonomy
+        if self._registry.current(partonomy, project.number) is None:
+            first = version_name(partonomy.name, project.number, 1)
+            if partonomy.wanted and not partonomy.generator:
+                raise DganError(partonomy.missing_generator(first))
             raise DganError(
                 f"The parts of {project.name} are not trained yet, and this release does not "
                 "train from inside Label Studio; fit a version with `dgan-backend fit --out "
-                f"MODEL_DIR/{version_name(binding.partonomy.name, project.number, 1)}`."
+                f"MODEL_DIR/{first}`."
             )
         segmenter = self._registry.segmenter(version)
         segmentation = self._segment(segmenter, project, task)

@@ -62,9 +62,9 @@ def bind(
     """Choose the partonomy of a project and map its labels.
 
     A partonomy named in the extra params (`{"partonomy": "toonhead"}`) is enforced: DganError
-    lists the labels that fit it and those that do not. Without one, the shipped partonomy that
-    all labels fit is used; else the project's own, made from its labels (`parent/child` names or
-    `parent` attributes give the tree).
+    lists the labels that fit it and those that do not. Without one, a shipped partonomy that all
+    labels fit is used (see `_fitting`); else the project's own, made from its labels
+    (`parent/child` names or `parent` attributes give the tree).
     """
     named = (extra_params or {}).get("partonomy")
     if not any(normalize_label(label.spelling) != BACKGROUND for label in config.labels):
@@ -130,10 +130,25 @@ def _enforced(config: LabelingConfig, named: object) -> Partonomy:
 
 
 def _fitting(config: LabelingConfig) -> Partonomy | None:
-    """The shipped partonomy that all labels fit, the smallest one of several."""
+    """The shipped partonomy that all labels fit: one with a generator, else the smallest.
+
+    Without a generator, at least half of its classes must be there: `door, window` of house fronts
+    are no cars, and would gain nothing by it.
+    """
     found = [load_partonomy(name) for name in shipped_partonomies()]
-    found = [partonomy for partonomy in found if not _misfits(config, partonomy)]
-    return min(found, key=lambda p: (p.num_classes, p.name), default=None)
+    found = [
+        partonomy
+        for partonomy in found
+        if not _misfits(config, partonomy)
+        and (partonomy.generator or 2 * _labeled(config, partonomy) >= partonomy.num_classes - 1)
+    ]
+    return min(found, key=lambda p: (not p.generator, p.num_classes, p.name), default=None)
+
+
+def _labeled(config: LabelingConfig, partonomy: Partonomy) -> int:
+    """How many classes beside background have a label."""
+    parts = [_part(partonomy, label) for label in config.labels]
+    return len({part.index for part in parts if part is not None and part.index})
 
 
 def _own(config: LabelingConfig, project: int | None) -> Partonomy:
