@@ -99,8 +99,13 @@ def read_yaml(path: Path) -> Item:
         raise DganError(f"{path} cannot be read: {error.strerror}.") from error
 
 
+_PYTHON = "tag:yaml.org,2002:python/"
+
+
 def _item(loader: yaml.SafeLoader, node: yaml.Node, path: Path) -> Item:
     line = node.start_mark.line + 1
+    if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith(_PYTHON):
+        raise DganError(f"{path}, line {line}: the tag {node.tag!r} is refused; write it plainly.")
     if isinstance(node, yaml.MappingNode):
         return Item(dict(_pairs(loader, node, path)), path, line)
     if isinstance(node, yaml.SequenceNode):

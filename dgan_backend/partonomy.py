@@ -402,7 +402,10 @@ def _read_merge(
     name: str, of: str, item: Item, table: Mapping[str, Item], source: tuple[str, ...]
 ) -> Merge:
     new_of: dict[str, str] = {source[0]: BACKGROUND}
+    alike: dict[str, str] = {}
     for new, members in table.items():
+        if (first := alike.setdefault(normalize_label(new), new)) != new:
+            raise members.fault(f"{new!r} already means {first!r} in the merge {name!r}.")
         new = BACKGROUND if normalize_label(new) == BACKGROUND else new
         for member in members.sequence(f"{new!r} of the merge {name!r}"):
             old = member.text(f"a class under {new!r}")

@@ -129,6 +129,20 @@ def test_labels_that_fit_a_shipped_partonomy_use_it_in_their_own_spelling() -> N
     assert binding.class_of["x"] == binding.class_of[path] == iris
 
 
+def test_general_labels_stay_with_a_partonomy_that_has_a_generator() -> None:
+    """Cats have a mouth and a nose too, in fewer classes."""
+    assert bound(config_of('value="mouth"', 'value="nose"')).partonomy.name == "toonhead"
+
+
+def test_without_a_generator_half_of_the_classes_must_be_there() -> None:
+    bird = ["head", "eye", "beak", "neck", "breast"]
+    labels = [f'value="{label}"' for label in bird]
+    assert bound(config_of(*labels)).partonomy.name == "bird"
+    assert bound(config_of(*labels[:4])).partonomy.name == "project-5"
+    assert bound(config_of(*labels[:4], 'value="bill"')).partonomy.name == "project-5"
+    assert bound(config_of(*labels[:4]), partonomy="bird").partonomy.name == "bird"
+
+
 def test_a_group_without_pixels_of_its_own_is_no_label() -> None:
     assert bound(config_of('value="hair"', 'value="eye"')).partonomy.name == "project-5"
 

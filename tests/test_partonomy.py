@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,15 +20,88 @@ from dgan_backend.partonomy import (
     shipped_partonomies,
 )
 
+SHIPPED = Path(__file__).parent.parent / "partonomies"
 REFERENCE = Path(__file__).parent / "data" / "toonhead" / "reference.npz"
 
 
+def lab(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """sRGB [..., 3] as CIE L*a*b* under D65 (IEC 61966-2-1; CIE 15)."""
+    value = rgb / 255
+    linear = np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
+    xyz = linear @ np.array(
+        [[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]]
+    )
+    white = xyz / np.array([0.9505, 1.0, 1.089])
+    f = np.where(white > 216 / 24389, np.cbrt(white), (24389 / 27 * white + 16) / 116)
+    x, y, z = f[..., 0], f[..., 1], f[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def test_lab_of_known_colors() -> None:
+    found = lab(np.array([[255, 255, 255], [255, 0, 0], [0, 0, 0]], np.uint8))
+    np.testing.assert_allclose(found, [[100, 0, 0], [53.24, 80.09, 67.20], [0, 0, 0]], atol=0.1)
+
+
 @pytest.mark.parametrize("name", shipped_partonomies())
-def test_shipped_partonomies_load_with_distinct_colors(name: str) -> None:
+def test_shipped_partonomies_load_with_colors_that_can_be_told_apart(name: str) -> None:
+    """2.3 is just noticeable between two large fields (delta E 1976); parts are small."""
     tree = load_partonomy(name)
     assert tree.name == name
     assert tree.classes[0] == "background"
-    assert len({tuple(c) for c in tree.palette}) == tree.num_classes
+    points = lab(tree.palette)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    np.fill_diagonal(apart, np.inf)
+    one, other = np.unravel_index(apart.argmin(), apart.shape)
+    assert apart.min() > 20, (tree.classes[one], tree.classes[other])
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "labels"),
+    [
+        ("toonhead", 16, 16),
+        ("head", 34, 16),
+        ("head-full", 47, 16),
+        ("car", 20, 16),
+        ("car-32", 32, 16),
+        ("cat", 15, 30),
+        ("bedroom", 29, 40),
+        ("bird", 11, 30),
+    ],
+)
+def test_shipped_partonomies_are_of_the_sizes_published(
+    name: str, classes: int, labels: int
+) -> None:
+    """Bedroom-28 does not count the background, the others do."""
+    tree = load_partonomy(name)
+    assert (tree.num_classes, tree.labels_needed) == (classes, labels)
+    assert tree.generator or tree.wanted
+
+
+def test_the_sizes_are_of_all_that_are_shipped() -> None:
+    assert shipped_partonomies() == [
+        "bedroom", "bird", "car", "car-32", "cat", "head", "head-full", "toonhead",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "indices"),
+    [
+        ("head", {"head": 1, "lobule": 6, "iris": 9, "hair": 17, "neck": 25, "wrinkles": 33}),
+        ("head-full", {"head": 1, "lobule": 6, "iris": 9, "hair": 17, "neck": 25, "wrinkles": 33}),
+        ("car", {"back_bumper": 1, "car_lights": 4, "licensePlate": 10, "tire": 15, "window": 18}),
+        ("car-32", {"back bumper": 1, "door_back": 6, "logo": 15, "trunks": 23, "windshield": 31}),
+        ("cat", {"back": 1, "head": 6, "tongue": 10, "neck": 14}),
+        ("bedroom", {"bed": 1, "table/top": 12, "window/frame": 20, "picture / mirrow": 13}),
+    ],
+)
+def test_indices_are_those_published_and_stay(name: str, indices: dict[str, int]) -> None:
+    tree = load_partonomy(name)
+    found = {label: tree.find(label) for label in indices}
+    assert {label: part and part.index for label, part in found.items()} == indices
+
+
+def test_all_parts_of_heads_begin_with_the_34() -> None:
+    assert load_partonomy("head-full").classes[:34] == load_partonomy("head").classes
 
 
 def test_toonhead_is_the_domain() -> None:
@@ -101,25 +175,119 @@ def test_neighbouring_colors_differ() -> None:
     assert len(set(colors)) == len(colors)
 
 
+BACKGROUND = "parts:\n- {name: background, index: 0}\n"  # two lines
+NESTED = "parts: " + 2000 * "["
+
+
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "line", "message"),
     [
-        ("parts: [", "not valid YAML"),
-        ("name: x", "list of `parts`"),
-        ("parts: [{index: 0}]", "every part needs a name"),
-        ("parts: [{name: a, index: 1}]", "without gaps"),
-        ("parts: [{name: a, index: 0}, {name: a, index: 1}]", "names a more than once"),
-        ("parts: [{name: a, index: 0, color: red}]", "no colour"),
-        ("parts: [{name: a, index: '0'}]", "no whole number"),
+        pytest.param("name: x\nparts: [", 2, "not valid YAML", id="yaml"),
+        pytest.param("\x00", None, "not valid YAML", id="no text"),
+        pytest.param(NESTED, None, "not valid YAML", id="deep"),
+        pytest.param("a: &a [1]\nparts: *a", 2, "aliases are refused", id="alias"),
+        pytest.param("a: &a\n  <<: *a", 2, "aliases are refused", id="merge key"),
+        pytest.param(
+            "parts: !!python/object:os.system []", 1, "tag .*python.* is refused", id="object"
+        ),
+        pytest.param("parts: !mine []", 1, "tag '!mine' is refused", id="tag"),
+        pytest.param("parts: !!int {}", 1, "list", id="other tag"),
+        pytest.param("", 1, "list of `parts`", id="empty"),
+        pytest.param("- x", 1, "list of `parts`", id="list"),
+        pytest.param("name: x", 1, "list of `parts`", id="no parts"),
+        pytest.param("\nparts: 3", 2, "`parts` must be a list", id="parts"),
+        pytest.param("parts: []", 1, "has no class", id="none"),
+        pytest.param(BACKGROUND + "part: []", 3, "no key 'part'", id="key"),
+        pytest.param(BACKGROUND + "parts: []", 3, "second time", id="key twice"),
+        pytest.param(BACKGROUND + "? [a]\n: b", 3, "a key must be text", id="key type"),
+        pytest.param(BACKGROUND + "name: a/b", 3, "folder names", id="file name"),
+        pytest.param(BACKGROUND + "labels_needed: few", 3, "whole number", id="labels needed"),
+        pytest.param(BACKGROUND + "labels_needed: 0", 3, "whole number", id="labels needed 0"),
+        pytest.param("parts: [{index: 0}]", 1, "every part needs a name", id="no name"),
+        pytest.param(BACKGROUND + "- a", 3, "every part needs a name", id="no mapping"),
+        pytest.param(BACKGROUND + "- {name: no, index: 1}", 3, "text, not False", id="no text"),
+        pytest.param(BACKGROUND + "- {name: 2001-99-99}", 3, "cannot be read", id="no date"),
+        pytest.param(BACKGROUND + '- {name: "a\\e[2J"}', 3, "printable", id="escape code"),
+        pytest.param(BACKGROUND + "- {name: a, colour: red}", 3, "no key 'colour'", id="part key"),
+        pytest.param(BACKGROUND + "- {name: a, aliases: b}", 3, "must be a list", id="aliases"),
+        pytest.param("parts: [{name: a, index: 1}]", 1, "without gaps", id="gap"),
+        pytest.param(
+            BACKGROUND + "- {name: a, index: 3}\n- {name: b, index: 1}",
+            3,
+            "without gaps",
+            id="gap 2",
+        ),
+        pytest.param(
+            BACKGROUND + "- {name: a, index: 1}\n- {name: b, index: 1}", 4, "each once", id="index"
+        ),
+        pytest.param(BACKGROUND + "- name: a\n  index: '1'", 3, "no whole number", id="index type"),
+        pytest.param(
+            BACKGROUND + "- {name: a, index: true}", 3, "no whole number", id="index bool"
+        ),
+        pytest.param(
+            BACKGROUND + "- {name: a}\n- {name: b}\n- {name: a}", 5, "a more than once", id="twice"
+        ),
+        pytest.param(
+            BACKGROUND + "- {name: a}\n- name: b\n  aliases: [A]",
+            4,
+            "already means 'a'",
+            id="label",
+        ),
+        pytest.param(BACKGROUND + "- {name: a, color: red}", 3, "no colour", id="color"),
+        pytest.param("parts:\n- {name: head, index: 0}", 2, "class 0 must be", id="background"),
+        pytest.param(
+            "parts:\n- name: a\n  children:\n  - {name: background, index: 0}",
+            4,
+            "alone at the top",
+            id="background inside",
+        ),
     ],
-    ids=["yaml", "parts", "name", "gap", "twice", "color", "index"],
 )
-def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_files_are_named_with_the_line(
+    tmp_path: Path, text: str, line: int | None, message: str
+) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(DganError, match=message) as caught:
         load_partonomy(path)
-    assert "mine.yaml" in str(caught.value)
+    assert str(caught.value).startswith(f"{path}, line {line}: " if line else f"{path} ")
+
+
+CAR = (SHIPPED / "car.yaml").read_text()
+
+
+@given(st.data())
+def test_a_file_with_anything_in_it_loads_or_says_why(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    start = data.draw(st.integers(0, len(CAR)))
+    end = data.draw(st.integers(start, min(start + 40, len(CAR))))
+    inserted = data.draw(st.text("\x00\t\n &*!%@:-?[]{},#|>'\"<=~.0123456789abyné", max_size=12))
+    path.write_text(CAR[:start] + inserted + CAR[end:])
+    try:
+        assert load_partonomy(path).num_classes >= 1
+    except DganError as error:
+        assert str(error).startswith(str(path))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9\n")
+    with pytest.raises(DganError, match=r"folder\.yaml cannot be read"):
+        load_partonomy(tmp_path / "folder.yaml")
+    with pytest.raises(DganError, match=r"latin\.yaml is not valid YAML"):
+        load_partonomy(tmp_path / "latin.yaml")
+
+
+def test_too_many_classes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "many.yaml"
+    parts = [f"- {{name: p{i}, index: {i}}}" for i in range(1, 256)]
+    path.write_text("\n".join([BACKGROUND.strip(), *parts[:-1]]))
+    assert load_partonomy(path).num_classes == 255
+    path.write_text("\n".join([BACKGROUND.strip(), *parts]))
+    with pytest.raises(DganError, match="over 255 classes"):
+        load_partonomy(path)
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:

@@ -18,8 +18,9 @@ import uvicorn
 
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.binding import bind
-from dgan_backend.labelstudio.config import parse_config
+from dgan_backend.labelstudio.config import labeling_config, parse_config
 from dgan_backend.labelstudio.regions import to_label_map
+from dgan_backend.partonomy import load_partonomy
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.server import create_app, serve
@@ -121,6 +122,20 @@ def test_untrained_projects_are_told_so(client: httpx.Client) -> None:
     entry = results(client, [task(1, "x")], OTHER_CONFIG)[0]
     assert (entry["result"], entry["model_version"]) == ([], "project-5-untrained")
     assert "not trained yet" in entry["reason"]
+
+
+@pytest.mark.parametrize("name", ["car", "head", "bedroom"])
+def test_a_partonomy_without_generator_says_what_to_bring(client: httpx.Client, name: str) -> None:
+    tree = load_partonomy(name)
+    config = labeling_config(tree)
+    answer = client.post("/setup", json=setup_body(config))
+    assert (answer.status_code, answer.json()) == (200, {"model_version": f"{name}-untrained"})
+    entry = results(client, [task(1, "x")], config)[0]
+    assert (entry["result"], entry["model_version"]) == ([], f"{name}-untrained")
+    assert f"No generator of '{name}' is at hand; it needs {tree.wanted}" in entry["reason"]
+    assert "dgan-backend generator train" in entry["reason"]
+    assert f"label {tree.labels_needed} pictures" in entry["reason"]
+    assert f"--partonomy {name} --out MODEL_DIR/p5-{name}-v0001`" in entry["reason"]
 
 
 def test_the_extra_params_of_setup_hold_for_predict(client: httpx.Client) -> None:
