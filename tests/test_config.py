@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dgan_backend.errors import DganError
+from dgan_backend.labelstudio import binding as binding_module
 from dgan_backend.labelstudio.binding import Binding, bind
 from dgan_backend.labelstudio.config import Label, LabelingConfig, labeling_config, parse_config
 from dgan_backend.labelstudio.project import open_project, project_number
@@ -132,6 +133,19 @@ def test_labels_that_fit_a_shipped_partonomy_use_it_in_their_own_spelling() -> N
 def test_general_labels_stay_with_a_partonomy_that_has_a_generator() -> None:
     """Cats have a mouth and a nose too, in fewer classes."""
     assert bound(config_of('value="mouth"', 'value="nose"')).partonomy.name == "toonhead"
+
+
+def test_of_several_that_fit_one_with_a_generator_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    trees = {
+        "bare": from_labels("bare", ["a", "b"]),
+        "large": from_labels("large", ["a", "b", "c", "d"], generator="g"),
+        "larger": from_labels("larger", ["a", "b", "c", "d", "e"], generator="h"),
+    }
+    monkeypatch.setattr(binding_module, "shipped_partonomies", lambda: list(trees))
+    monkeypatch.setattr(binding_module, "load_partonomy", trees.__getitem__)
+    assert bound(config_of('value="a"', 'value="b"')).partonomy.name == "large"
+    del trees["large"], trees["larger"]
+    assert bound(config_of('value="a"', 'value="b"')).partonomy.name == "bare"
 
 
 def test_without_a_generator_half_of_the_classes_must_be_there() -> None:
