@@ -298,3 +298,11 @@ def test_an_unknown_name_lists_the_shipped_ones() -> None:
 def test_a_stored_value_that_is_none_is_refused() -> None:
     with pytest.raises(DganError, match="stored partonomy"):
         Partonomy.from_json({"name": "x"})
+
+
+def test_the_example_of_the_readme_is_a_partonomy(tmp_path: Path) -> None:
+    readme = (SHIPPED.parent / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "cup.yaml").write_text(readme.split("```yaml\n")[1].split("```")[0])
+    tree = load_partonomy(tmp_path / "cup.yaml")
+    assert tree.classes == ("background", "body", "handle", "rim")
+    assert tree.merge("simple").target == (0, 1, 1, 0)
