@@ -64,7 +64,22 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     fit.add_argument("--count", type=_positive, help="use this many, drawn by --seed [all]")
     fit.add_argument("--pool", type=_positive, help="draw from the first so many only [all]")
     fit.add_argument("--seed", type=_seed, default=0, help="[%(default)s]")
-    fit.add_argument("--steps", type=_positive, default=1200, help="[%(default)s]")
+    fit.add_argument(
+        "--outside",
+        choices=("auto", "student", "interpreter"),
+        default="auto",
+        help="what labels pictures from outside; auto: the better one on held-back labels",
+    )
+    fit.add_argument("--steps", type=_positive, default=1200, help="interpreter's [%(default)s]")
+    fit.add_argument(
+        "--maps",
+        choices=("generator", "generator+picture"),
+        default="generator",
+        help="what the interpreter reads [%(default)s]",
+    )
+    fit.add_argument("--members", type=_positive, default=3, help="student's [%(default)s]")
+    fit.add_argument("--pictures", type=_positive, help="each of them sees [a sane number]")
+    fit.add_argument("--no-mirror", action="store_true", help="left and right differ in meaning")
     fit.set_defaults(run=partial(_workbench, "fit"))
     for command in (sample, segment, fit):
         command.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")

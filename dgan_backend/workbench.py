@@ -17,6 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dgan_backend.errors import DganError
+from dgan_backend.fitting import FitPlan, fit_segmenter
 from dgan_backend.generators.native import generator_folder, read_card, shipped_generators
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
 from dgan_backend.interpreter import FitSettings
@@ -25,6 +26,9 @@ from dgan_backend.pictures import Picture, load_picture
 from dgan_backend.records import Segmentation
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.sheets import overlaid, segmentation_sheet
+from dgan_backend.student.augment import AugmentSettings
+from dgan_backend.student.fit import UNetSettings
+from dgan_backend.student.student import StudentSettings
 from dgan_backend.training.step import LossWeights
 from dgan_backend.training.trainer import Plan, Trainer
 
@@ -84,13 +88,13 @@ def fit(args: argparse.Namespace) -> int:
         raise DganError(f"{args.out} exists already, and versions never change; choose another.")
     picked = pairs.pick(chosen)
     started = time.monotonic()
-    segmenter = Segmenter.fit(
+    segmenter = fit_segmenter(
         args.generator,
         picked.images,
         picked.masks,
         args.partonomy,
         version=args.out.name,
-        settings=FitSettings(seed=args.seed, steps=args.steps),
+        plan=_fit_plan(args),
         device=args.device,
         progress=partial(_bar, "fitting"),
     )
@@ -102,6 +106,20 @@ def fit(args: argparse.Namespace) -> int:
         f"{_peak_megabytes():.0f} MB"
     )
     return 0
+
+
+def _fit_plan(args: argparse.Namespace) -> FitPlan:
+    unet = UNetSettings(
+        pictures=args.pictures or UNetSettings.pictures,
+        augment=AugmentSettings(mirror=not args.no_mirror),
+        seed=args.seed,
+    )
+    return FitPlan(
+        outside=args.outside,
+        maps=args.maps,
+        interpreter=FitSettings(seed=args.seed, steps=args.steps),
+        student=StudentSettings(args.members, unet),
+    )
 
 
 def show_generator(args: argparse.Namespace) -> int:

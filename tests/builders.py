@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dgan_backend.fitting import FitPlan, fit_segmenter
 from dgan_backend.generators.native import save_generator
 from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from dgan_backend.interpreter import FitSettings
@@ -15,9 +16,16 @@ from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import InDomainErrors, save_encoder
 from dgan_backend.partonomy import Partonomy, load_partonomy
 from dgan_backend.segmenter import Segmenter
+from dgan_backend.student.fit import UNetSettings
+from dgan_backend.student.native import Backbone, save_backbone
+from dgan_backend.student.student import StudentSettings
+from dgan_backend.student.unet import Trunk, UNetConfig
 
 QUICK_FIT = FitSettings(members=3, pixels=512, steps=30, batch=64)
 QUICK_INVERSION = InversionSettings(steps=3)
+QUICK_STUDENT = StudentSettings(2, UNetSettings(pictures=8))
+QUICK = FitPlan(interpreter=QUICK_FIT, inversion=QUICK_INVERSION, student=QUICK_STUDENT)
+TINY_UNET = UNetConfig((4, 6, 8, 8, 8, 8))
 
 
 def tiny_config(resolution: int = 16, **changes: object) -> StyleGAN2Config:
@@ -36,6 +44,12 @@ def tiny_generator_folder(folder: Path, resolution: int = 16, name: str = "tiny"
     return folder
 
 
+def add_tiny_backbone(folder: Path) -> None:
+    """A random backbone beside a generator, so that students can be fitted."""
+    torch.manual_seed(1)
+    save_backbone(folder, Backbone(TINY_UNET, Trunk(TINY_UNET).state_dict()))
+
+
 def labeled_pictures(
     count: int = 2, height: int = 16, width: int = 16, classes: int = 16
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -51,12 +65,11 @@ def tiny_segmenter(folder: Path, partonomy: Partonomy | str = "toonhead") -> Seg
     tree = partonomy if isinstance(partonomy, Partonomy) else load_partonomy(partonomy)
     generator = tiny_generator_folder(folder / "tiny")
     images, masks = labeled_pictures(classes=tree.num_classes)
-    return Segmenter.fit(
+    return fit_segmenter(
         generator,
         images,
         masks,
         tree,
         version=f"{tree.name}-tiny",
-        settings=QUICK_FIT,
-        inversion=QUICK_INVERSION,
+        plan=QUICK,
     )

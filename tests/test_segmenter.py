@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from dgan_backend.errors import DganError
+from dgan_backend.fitting import fit_segmenter
 from dgan_backend.inversion.framing import Frame
 from dgan_backend.partonomy import from_labels
 from dgan_backend.pictures import resize
 from dgan_backend.segmenter import Segmenter
 from tests.builders import (
-    QUICK_FIT,
+    QUICK,
     QUICK_INVERSION,
     labeled_pictures,
     tiny_generator_folder,
@@ -88,7 +89,7 @@ def test_non_square_training_pictures(tmp_path: Path) -> None:
     pairs = [labeled_pictures(1, h, w, classes=2) for h, w in ((10, 30), (40, 8))]
     images, masks = [p[0][0] for p in pairs], [p[1][0] for p in pairs]
     tree = from_labels("mine", ["paw"])
-    made = Segmenter.fit(folder, images, masks, tree, settings=QUICK_FIT, inversion=QUICK_INVERSION)
+    made = fit_segmenter(folder, images, masks, tree, plan=QUICK)
     assert made.segment_image(images[0]).labels.shape == (10, 30)
 
 
@@ -108,7 +109,7 @@ def test_bad_pairs_are_named(tmp_path: Path, change, message: str) -> None:
     folder = tiny_generator_folder(tmp_path / "g")
     images, masks = change(*labeled_pictures())
     with pytest.raises(DganError, match=message):
-        Segmenter.fit(folder, images, masks, "toonhead", settings=QUICK_FIT)
+        fit_segmenter(folder, images, masks, "toonhead", plan=QUICK)
 
 
 def test_an_unknown_version_is_said() -> None:

@@ -83,7 +83,8 @@ def boundary_counts(
     for t, p in zip(true, predicted, strict=True):
         for k in np.union1d(np.unique(t), np.unique(p)).astype(int):
             edge_t, edge_p = _boundary(t == k), _boundary(p == k)
-            near_t, near_p = cv2.dilate(edge_t, kernel), cv2.dilate(edge_p, kernel)
+            near_t = cv2.dilate(edge_t, kernel).astype(np.uint8)
+            near_p = cv2.dilate(edge_p, kernel).astype(np.uint8)
             totals[:, k] += (
                 edge_p.sum(dtype=np.int64),
                 (edge_p & near_t).sum(dtype=np.int64),
@@ -98,7 +99,7 @@ def _boundary(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     inside = mask.astype(np.uint8)
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     inner = cv2.erode(inside, cross, borderType=cv2.BORDER_CONSTANT, borderValue=1)
-    return inside & (1 - inner)
+    return inside & (1 - inner.astype(np.uint8))
 
 
 def grid_ceiling(true: npt.NDArray[np.uint8], side: int, classes: int) -> float:
@@ -110,20 +111,13 @@ def grid_ceiling(true: npt.NDArray[np.uint8], side: int, classes: int) -> float:
     found = np.empty_like(true)
     size = (true.shape[2], true.shape[1])
     for n, mask in enumerate(true):
-        cover = np.stack([(mask == k).astype(np.float32) for k in range(classes)], axis=2)
-        small = cv2.resize(cover, (side, side), interpolation=cv2.INTER_AREA)
-        found[n] = _resize_channels(small, size).argmax(axis=2)
+        cover = np.stack([(mask == k).astype(np.float32) for k in range(classes)])
+        parts = [
+            cv2.resize(cv2.resize(c, (side, side), interpolation=cv2.INTER_AREA), size)
+            for c in cover
+        ]
+        found[n] = np.stack(parts).argmax(axis=0)
     return mean_iou(confusion(true, found, classes))
-
-
-def _resize_channels(
-    values: npt.NDArray[np.float32], size: tuple[int, int]
-) -> npt.NDArray[np.float32]:
-    parts = [
-        cv2.resize(values[..., k], size, interpolation=cv2.INTER_LINEAR)
-        for k in range(values.shape[2])
-    ]
-    return np.stack(parts, axis=2)
 
 
 def auroc(values: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> float:

@@ -21,11 +21,13 @@ class PixelPrediction:
     probabilities [K, H, W] float32: mean softmax of the members
     vote          [H, W] int64: majority of the members' labels
     uncertainty   [H, W] float32: Jensen-Shannon divergence in nats
+    members       how many were compared
     """
 
     probabilities: Tensor
     vote: Tensor
     uncertainty: Tensor
+    members: int
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Ensemble:
             probabilities=joined[0].reshape(-1, height, width),
             vote=joined[1].reshape(height, width),
             uncertainty=joined[2].reshape(height, width),
+            members=m,
         )
 
     def _tail(self, first: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 WINDOWS = (5, 15, 31)  # px of the local means, for a grid of 128 px
+PICTURE_CHANNELS = 3 + 3 * len(WINDOWS) + 2
 
 
 def picture_maps(image: Tensor) -> Tensor:

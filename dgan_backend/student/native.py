@@ -1,4 +1,7 @@
-"""A trunk beside its generator: `backbone.safetensors` and `backbone.json`."""
+"""On disk: a backbone beside its generator, a student inside its version.
+
+`backbone.json` and `backbone.safetensors`; `student.json` and `student.safetensors`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,11 @@ from torch import Tensor
 
 from dgan_backend.errors import DganError
 from dgan_backend.generators.native import generator_folder, read_tensors, write_json, write_tensors
-from dgan_backend.student.unet import Trunk, UNetConfig
+from dgan_backend.student.student import Student
+from dgan_backend.student.unet import Trunk, UNet, UNetConfig
 
 CARD, WEIGHTS = "backbone.json", "backbone.safetensors"
+STUDENT_CARD, STUDENT_WEIGHTS = "student.json", "student.safetensors"
 
 
 @dataclass(frozen=True)
@@ -50,3 +55,48 @@ def load_backbone(generator: str | Path, device: str = "cpu") -> Backbone | None
     except RuntimeError as error:
         raise DganError(f"{folder / WEIGHTS} does not fit {CARD} ({error}).") from error
     return Backbone(config, tensors, card.get("training", {}))
+
+
+def save_student(folder: Path, student: Student) -> None:
+    """Write a student into its version's folder, weights in float16."""
+    tensors = {
+        f"{number}.{name}": value
+        for number, network in enumerate(student.networks)
+        for name, value in network.state_dict().items()
+    }
+    write_tensors(folder / STUDENT_WEIGHTS, tensors)
+    card = {
+        "architecture": student.networks[0].trunk.config.to_json(),
+        "networks": len(student.networks),
+        "classes": student.num_classes,
+        "mirror": student.mirror,
+    }
+    write_json(folder / STUDENT_CARD, card)
+
+
+def load_student(folder: Path, device: str = "cpu") -> Student | None:
+    """The student of a version; None where it has none. Raises DganError that names the file."""
+    if not (folder / STUDENT_CARD).is_file():
+        return None
+    stored = read_tensors(folder / STUDENT_WEIGHTS)
+    try:
+        card = json.loads((folder / STUDENT_CARD).read_text(encoding="utf-8"))
+        config = UNetConfig.from_json(card["architecture"])
+        networks = [
+            _network(stored, f"{number}.", config, card["classes"]).to(device)
+            for number in range(card["networks"])
+        ]
+        return Student(networks, mirror=bool(card["mirror"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise DganError(f"{folder / STUDENT_CARD} is no student card ({error}).") from error
+    except RuntimeError as error:
+        raise DganError(
+            f"{folder / STUDENT_WEIGHTS} does not fit {STUDENT_CARD} ({error})."
+        ) from error
+
+
+def _network(stored: dict[str, Tensor], prefix: str, config: UNetConfig, classes: int) -> UNet:
+    network = UNet(config, classes)
+    own = {k.removeprefix(prefix): v.float() for k, v in stored.items() if k.startswith(prefix)}
+    network.load_state_dict(own)
+    return network.eval().requires_grad_(False)

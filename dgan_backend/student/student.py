@@ -54,6 +54,7 @@ class Student:
             probabilities=opinions.mean(dim=0),
             vote=majority_vote(opinions.argmax(dim=1), self.num_classes),
             uncertainty=jensen_shannon(opinions),
+            members=self.members,
         )
 
 

@@ -50,6 +50,7 @@ class Trunk(nn.Module):
         )
         pairs = pairwise(widths)
         self.up = nn.ModuleList(_block(fine + coarse, fine, 1) for fine, coarse in pairs)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x, maps = images.contiguous(memory_format=torch.channels_last), []
@@ -70,7 +71,6 @@ class UNet(nn.Module):
         super().__init__()
         self.trunk = Trunk(config)
         self.head = nn.Conv2d(config.channels[0], num_classes, 1)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.trunk(images)[0])

@@ -131,14 +131,14 @@ def train_backbone(
     config: UNetConfig | None = None,
     pictures: int = 60_000,
     begin: dict[str, Tensor] | None = None,
-    report: Callable[[int, float], None] = lambda seen, loss: None,
+    report: Callable[[int, float, Trunk], None] = lambda seen, loss, trunk: None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Trunk:
     """Train a trunk to predict the generator's features; needs no labels.
 
     encoder, folder: when both are given, half of the pictures are reconstructions of the
-    folder's. pictures: seen in all. begin: tensors of a trunk to go on with. report: told the
-    pictures seen and the mean loss of the last steps (1 = predicting the mean) now and then.
+    folder's. pictures: seen in all. begin: tensors of a trunk to go on with. report: told now and
+    then the pictures seen, the mean loss of the last steps, and the trunk as it is.
     """
     settings = settings or BackboneSettings()
     source = Pictures(generator, encoder, folder, settings)
@@ -150,7 +150,6 @@ def train_backbone(
     head.to(generator.device)
     if begin is not None:
         trunk.load_state_dict(begin)
-    trunk.to(memory_format=torch.channels_last)
     parameters = [*trunk.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, settings.rate, weight_decay=0.01)
     steps = max(2, pictures // settings.batch)
@@ -168,7 +167,7 @@ def train_backbone(
         schedule.step()
         total, since = total + float(loss.detach()), since + 1
         if time.monotonic() - last > _REPORT_SECONDS or step == steps - 1:
-            report((step + 1) * settings.batch, total / since)
+            report((step + 1) * settings.batch, total / since, trunk)
             total, since, last = 0.0, 0, time.monotonic()
     return trunk.eval().requires_grad_(False)
 

@@ -1,0 +1,299 @@
+"""Labeled pictures -> a segmenter: interpreter, and a student where there is a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dgan_backend.errors import DganError
+from dgan_backend.evaluation import metrics
+from dgan_backend.generators import Generator, load_generator
+from dgan_backend.generators.native import generator_folder, shipped_generators
+from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
+from dgan_backend.interpreter.sampling import IGNORE
+from dgan_backend.inversion.framing import Frame
+from dgan_backend.inversion.invert import Inversion, InversionSettings
+from dgan_backend.inversion.native import load_encoder
+from dgan_backend.partonomy import Partonomy, load_partonomy
+from dgan_backend.pictures import Picture, to_tensor
+from dgan_backend.segmenter import Segmenter, check_picture, feature_maps, invert_all
+from dgan_backend.student.native import Backbone, load_backbone
+from dgan_backend.student.student import Student, StudentSettings, fit_student
+from dgan_backend.versions import TrainingSet, VersionCard
+
+OUTSIDE = ("auto", "student", "interpreter")
+Progress = Callable[[Iterable[int]], Iterable[int]]
+
+_LABEL_RESOLUTION = 128  # at least; parts of few pixels vanish on a coarser grid
+_MASK_SIDES = 4  # masks are learned from at up to so many times the label resolution
+_FEWEST_TO_CHOOSE = 8  # labels; below them too few can be held back to compare anything
+_HELD_BACK = 4  # every so many-th label is held back when student and interpreter are compared
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """How a segmenter is fitted.
+
+    outside: what labels pictures from outside: 'student' (a U-Net on the generator's backbone),
+    'interpreter' (the paper's, on the inverted picture), or 'auto': the one that labels
+    held-back labels better, and the student while there are too few to hold any back; the
+    interpreter where the generator has no backbone. maps: what the interpreter reads:
+    'generator' (as the paper), or 'generator+picture'.
+    """
+
+    outside: str = "auto"
+    maps: str = "generator"
+    interpreter: FitSettings = field(default_factory=FitSettings)
+    inversion: InversionSettings = field(default_factory=InversionSettings)
+    student: StudentSettings = field(default_factory=StudentSettings)
+
+
+def fit_segmenter(
+    generator: str | Path,
+    images: Sequence[Picture] | Picture,
+    masks: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8],
+    partonomy: str | Path | Partonomy,
+    *,
+    version: str = "",
+    plan: FitPlan | None = None,
+    device: str = "cpu",
+    progress: Progress = iter,
+) -> Segmenter:
+    """Fit interpreter and student on labeled pictures.
+
+    images: N pictures [H, W, 3] uint8 RGB; masks: N masks [H, W] uint8 of the same sizes,
+    class indices of the partonomy, 255 = ignore. One picture is enough to start. progress:
+    wraps the step numbers of each part, such as `tqdm`.
+    Raises DganError that names the picture or mask at fault, when nothing is labeled, and when
+    a student is demanded of a generator without a backbone.
+    """
+    plan = plan or FitPlan()
+    tree = partonomy if isinstance(partonomy, Partonomy) else load_partonomy(partonomy)
+    frames = _check_pairs(images, masks, tree)
+    network = load_generator(generator, device)
+    encoder, errors = load_encoder(generator, device)
+    backbone = _backbone(generator, plan.outside, device)
+    labels = _Labels.of(frames, images, masks, network, tree.num_classes)
+    found = invert_all(network, encoder, labels.small, plan.inversion)
+    outside, held_back = _choose(network, found, labels, backbone, plan, progress)
+    ensemble = _fit_interpreter(network, found, labels, plan, progress)
+    student = None
+    if outside == "student" and backbone is not None:
+        student = labels.fit_student(backbone, plan.student, progress)
+    card = VersionCard(
+        name=version or f"{tree.name}-fitted",
+        partonomy=tree,
+        generator=_reference(generator),
+        generator_id=network.id,
+        label_resolution=labels.side,
+        inversion=asdict(plan.inversion),
+        outside=outside,
+        maps=plan.maps,
+        training={
+            "pictures": len(frames),
+            "mean_error": float(found.errors.mean()),
+            "held_back_miou": held_back,
+        },
+    )
+    data = TrainingSet(found.w.cpu(), torch.from_numpy(labels.masks), labels.pictures)
+    return Segmenter(card, network, (encoder, errors), ensemble, student, data)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labeled pictures in the sizes that are learned from.
+
+    small: for the generator, each [R, R, 3] uint8. pictures [N, 3, S, S] uint8 and grid_masks
+    [N, S, S] uint8 on the label grid. masks [N, M, M] uint8: as fine as is learned from.
+    """
+
+    small: list[Picture]
+    pictures: Tensor
+    grid_masks: Tensor
+    masks: npt.NDArray[np.uint8]
+    num_classes: int
+
+    @classmethod
+    def of(
+        cls,
+        frames: list[Frame],
+        images: Sequence[Picture] | Picture,
+        masks: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8],
+        network: Generator,
+        num_classes: int,
+    ) -> _Labels:
+        side = max(network.resolution, _LABEL_RESOLUTION)
+        finest = min(max(frame.side for frame in frames), _MASK_SIDES * side)
+        pairs = list(zip(frames, images, masks, strict=True))
+        grid = np.stack([f.picture(i, side) for f, i, _ in pairs])
+        return cls(
+            small=[f.picture(i, network.resolution) for f, i, _ in pairs],
+            pictures=torch.from_numpy(grid).permute(0, 3, 1, 2).contiguous(),
+            grid_masks=torch.from_numpy(np.stack([f.mask(m, side, IGNORE) for f, _, m in pairs])),
+            masks=np.stack([f.mask(m, finest, IGNORE) for f, _, m in pairs]),
+            num_classes=num_classes,
+        )
+
+    @property
+    def side(self) -> int:
+        return self.pictures.shape[-1]
+
+    def pick(self, chosen: npt.NDArray[np.intp]) -> _Labels:
+        return replace(
+            self,
+            small=[self.small[n] for n in chosen],
+            pictures=self.pictures[chosen],
+            grid_masks=self.grid_masks[chosen],
+            masks=self.masks[chosen],
+        )
+
+    def fit_student(
+        self, backbone: Backbone, settings: StudentSettings, progress: Progress
+    ) -> Student:
+        device = next(iter(backbone.tensors.values())).device
+        return fit_student(
+            self.tensor().to(device),
+            self.grid_masks.to(device),
+            self.num_classes,
+            settings,
+            config=backbone.config,
+            trunk=backbone.tensors,
+            progress=progress,
+        )
+
+    def tensor(self) -> Tensor:
+        """[N, 3, S, S] float32 in [-1, 1]."""
+        return to_tensor(self.pictures.permute(0, 2, 3, 1).numpy())
+
+
+def _choose(
+    network: Generator,
+    found: Inversion,
+    labels: _Labels,
+    backbone: Backbone | None,
+    plan: FitPlan,
+    progress: Progress,
+) -> tuple[str, dict[str, float]]:
+    """What labels pictures from outside, and the mIoU of both on held-back labels, if compared."""
+    if backbone is None:
+        return "interpreter", {}
+    count = len(labels.small)
+    if plan.outside != "auto" or count < _FEWEST_TO_CHOOSE:
+        return ("student" if plan.outside == "auto" else plan.outside), {}
+    every = np.arange(count)
+    held, rest = every[::_HELD_BACK], every[every % _HELD_BACK > 0]
+    part = labels.pick(rest)
+    truth = labels.grid_masks[held]
+    ensemble = _fit_interpreter(network, _picked(found, rest), part, _quick(plan), progress)
+    student = part.fit_student(backbone, _quick(plan).student, progress)
+    size = (labels.side, labels.side)
+    pictures = labels.pick(held).tensor().to(network.device).split(1)
+    by_interpreter = [
+        ensemble.predict(feature_maps(network, found.w[n : n + 1], plan.maps, picture), size)
+        for n, picture in zip(held, pictures, strict=True)
+    ]
+    by_student = [student.predict(picture) for picture in pictures]
+    reached = {
+        name: _held_back_miou(truth, [p.probabilities.argmax(dim=0) for p in predictions])
+        for name, predictions in (("interpreter", by_interpreter), ("student", by_student))
+    }
+    return max(reached, key=lambda name: reached[name]), reached
+
+
+def _quick(plan: FitPlan) -> FitPlan:
+    """Half the work, which is enough to compare."""
+    unet = plan.student.unet
+    return replace(
+        plan,
+        interpreter=replace(
+            plan.interpreter,
+            members=min(4, plan.interpreter.members),
+            steps=max(1, plan.interpreter.steps // 2),
+        ),
+        student=StudentSettings(1, replace(unet, pictures=max(1, unet.pictures // 2))),
+    )
+
+
+def _held_back_miou(truth: Tensor, found: list[Tensor]) -> float:
+    labeled = (truth != IGNORE).numpy()
+    labels = torch.stack(found).cpu().numpy()
+    true = truth.numpy()
+    classes = int(max(true[labeled].max(initial=0), labels.max(initial=0))) + 1
+    counts = metrics.confusion(true[labeled], labels[labeled], classes)
+    return metrics.mean_iou(counts) if counts.any() else 0.0
+
+
+def _picked(found: Inversion, chosen: npt.NDArray[np.intp]) -> Inversion:
+    return Inversion(found.w[chosen], found.images[chosen], found.errors[chosen])
+
+
+def _fit_interpreter(
+    network: Generator, found: Inversion, labels: _Labels, plan: FitPlan, progress: Progress
+) -> Ensemble:
+    pictures = labels.tensor().to(network.device) if plan.maps != "generator" else None
+    return fit_ensemble(
+        lambda n: feature_maps(
+            network,
+            found.w[n : n + 1],
+            plan.maps,
+            None if pictures is None else pictures[n : n + 1],
+        ),
+        labels.masks,
+        labels.num_classes,
+        plan.interpreter,
+        progress,
+    )
+
+
+def _backbone(generator: str | Path, outside: str, device: str) -> Backbone | None:
+    if outside not in OUTSIDE:
+        raise DganError(f"outside must be one of {', '.join(OUTSIDE)}, not {outside!r}.")
+    if outside == "interpreter":
+        return None
+    backbone = load_backbone(generator, device)
+    if backbone is None and outside == "student":
+        raise DganError(
+            f"{generator_folder(generator)} has no backbone for a student; train one with "
+            "`dgan-backend generator backbone`, or fit with the interpreter."
+        )
+    return backbone
+
+
+def _reference(generator: str | Path) -> str:
+    """A shipped name as it is, a folder as its absolute path."""
+    if str(generator) in shipped_generators():
+        return str(generator)
+    return str(generator_folder(generator).resolve())
+
+
+def _check_pairs(
+    images: Sequence[Picture] | Picture,
+    masks: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8],
+    partonomy: Partonomy,
+) -> list[Frame]:
+    if len(images) != len(masks) or len(images) == 0:
+        raise DganError(f"{len(images)} pictures and {len(masks)} masks: give one mask a picture.")
+    for n, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        check_picture(image, f"picture {n}")
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.uint8:
+            kind = getattr(mask, "dtype", type(mask).__name__)
+            raise DganError(f"mask {n} must be an array of uint8, not {kind}.")
+        if mask.shape != image.shape[:2]:
+            raise DganError(
+                f"mask {n} is {mask.shape}, its picture {image.shape[:2]} (height, width); "
+                "masks must have their picture's size."
+            )
+        labels = np.unique(mask)
+        outside = labels[(labels >= partonomy.num_classes) & (labels != IGNORE)]
+        if outside.size:
+            raise DganError(
+                f"mask {n} must hold classes 0 to {partonomy.num_classes - 1} of "
+                f"{partonomy.name!r} (255 = ignore), but holds {outside.tolist()}."
+            )
+    return [Frame(*image.shape[:2]) for image in images]
