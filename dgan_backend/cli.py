@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_model_commands(commands)
     _add_generator_commands(commands)
+    _add_evaluate_commands(commands)
     partonomy_commands.add_commands(commands)
     _add_service_commands(commands)
     return parser
@@ -133,6 +134,72 @@ def _add_generator_commands(commands: argparse._SubParsersAction[argparse.Argume
     train.add_argument("--licence", default="", help="of the pictures, for the card")
     train.add_argument("--attribution", default="", help="of the pictures, for the card")
     train.set_defaults(run=partial(_workbench, "train_generator"))
+    _add_backbone_command(actions)
+
+
+def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    backbone = actions.add_parser(
+        "backbone",
+        help="teach a U-Net to read a generator's features off pictures, for students",
+        description="Needs no labels. Writes backbone.json and backbone.safetensors into --out.",
+    )
+    backbone.add_argument("generator", type=Path, help="folder of a generator and its encoder")
+    backbone.add_argument(
+        "--images", type=Path, help="folder of pictures to reconstruct [samples alone]"
+    )
+    backbone.add_argument("--out", type=Path, help="folder to write to [the generator's]")
+    backbone.add_argument("--pictures", type=_positive, default=60_000, help="[%(default)s]")
+    backbone.add_argument(
+        "--init", type=Path, help="backbone.safetensors to go on with [begin at random]"
+    )
+    backbone.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    backbone.add_argument("--seed", type=_seed, default=0, help="[%(default)s]")
+    backbone.set_defaults(run=partial(_workbench, "train_backbone_of"))
+
+
+def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """evaluate few-shot: see evaluation/commands.py."""
+    evaluate = commands.add_parser("evaluate", help="measure how right masks are")
+    actions = evaluate.add_subparsers(dest="action", required=True, metavar="ACTION")
+    few_shot = actions.add_parser(
+        "few-shot",
+        help="masks of outside pictures from 1, 4, 16 and 40 labels, beside baselines",
+        description="Fits every method on five draws of labels from the first 60 pictures and "
+        "labels the others. Takes hours; what --json holds already is not computed again.",
+    )
+    few_shot.add_argument(
+        "--pairs",
+        type=Path,
+        default=Path("tests/data/toonhead/reference.npz"),
+        help="npz or folder [%(default)s]",
+    )
+    few_shot.add_argument("--partonomy", default="toonhead", help="[%(default)s]")
+    few_shot.add_argument("--generator", default="toonhead", help="[%(default)s]")
+    few_shot.add_argument(
+        "--json", type=Path, default=Path("few-shot.json"), help="results [%(default)s]"
+    )
+    few_shot.add_argument("--plot", type=Path, help="mIoU over labels, to this png or svg")
+    few_shot.add_argument(
+        "--methods", nargs="+", default=list(_METHODS), choices=_METHODS, help="[all]"
+    )
+    few_shot.add_argument(
+        "--counts", nargs="+", type=_positive, default=[1, 4, 16, 40], help="[1 4 16 40]"
+    )
+    few_shot.add_argument("--draws", type=_positive, default=5, help="[%(default)s]")
+    few_shot.add_argument("--jobs", type=_positive, default=1, help="side by side [%(default)s]")
+    few_shot.set_defaults(run=_few_shot)
+
+
+_METHODS = ("pixels", "unet", "interpreter", "interpreter+picture", "student")
+
+
+def _few_shot(args: argparse.Namespace) -> int:
+    from dgan_backend.supervision import compute
+
+    compute.restart_with(compute.environment(1))
+    from dgan_backend.evaluation import commands
+
+    return commands.few_shot(args)
 
 
 def _workbench(command: str, args: argparse.Namespace) -> int:

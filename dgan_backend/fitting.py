@@ -161,7 +161,7 @@ class _Labels:
             self.tensor().to(device),
             self.grid_masks.to(device),
             self.num_classes,
-            settings,
+            settings.for_labels(len(self.small)),
             config=backbone.config,
             trunk=backbone.tensors,
             progress=progress,

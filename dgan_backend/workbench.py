@@ -18,9 +18,16 @@ from tqdm import tqdm
 
 from dgan_backend.errors import DganError
 from dgan_backend.fitting import FitPlan, fit_segmenter
-from dgan_backend.generators.native import generator_folder, read_card, shipped_generators
+from dgan_backend.generators import load_generator
+from dgan_backend.generators.native import (
+    generator_folder,
+    read_card,
+    read_tensors,
+    shipped_generators,
+)
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
 from dgan_backend.interpreter import FitSettings
+from dgan_backend.inversion.native import load_encoder
 from dgan_backend.labeled import load_pairs
 from dgan_backend.pictures import Picture, load_picture
 from dgan_backend.records import Segmentation
@@ -28,7 +35,11 @@ from dgan_backend.segmenter import Segmenter
 from dgan_backend.sheets import overlaid, segmentation_sheet
 from dgan_backend.student.augment import AugmentSettings
 from dgan_backend.student.fit import UNetSettings
+from dgan_backend.student.native import Backbone, save_backbone
 from dgan_backend.student.student import StudentSettings
+from dgan_backend.student.unet import Trunk
+from dgan_backend.training.backbone import BackboneSettings, train_backbone
+from dgan_backend.training.pictures import PictureFolder
 from dgan_backend.training.step import LossWeights
 from dgan_backend.training.trainer import Plan, Trainer
 
@@ -128,6 +139,36 @@ def show_generator(args: argparse.Namespace) -> int:
         print("\n".join(shipped_generators()) or "no generator is shipped")
         return 0
     print(json.dumps(read_card(generator_folder(args.generator)).to_json(), indent=1))
+    return 0
+
+
+def train_backbone_of(args: argparse.Namespace) -> int:
+    """Train the backbone of a generator; writes it as it goes, so that Ctrl-C loses a minute."""
+    generator = load_generator(args.generator, args.device)
+    encoder = load_encoder(args.generator, args.device)[0] if args.images else None
+    settings = BackboneSettings(seed=args.seed)
+    folder = PictureFolder(args.images, settings.side, 0) if args.images else None
+    out = args.out or generator_folder(args.generator)
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+
+    def keep(seen: int, loss: float, trunk: Trunk) -> None:
+        minutes = round((time.monotonic() - began) / 60, 1)
+        note = {"generator": generator.id, "pictures": seen, "minutes": minutes, "loss": loss}
+        save_backbone(out, Backbone(trunk.config, trunk.state_dict(), note))
+        tqdm.write(f"{seen} pictures, {minutes} minutes, loss {loss:.4f}")
+
+    train_backbone(
+        generator,
+        encoder,
+        folder,
+        settings,
+        pictures=args.pictures,
+        begin=read_tensors(args.init) if args.init else None,
+        report=keep,
+        progress=partial(_bar, "learning"),
+    )
+    print(f"{out}: a backbone for {generator.id}; `fit` makes students with it")
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dgan_backend.errors import DganError
@@ -256,6 +256,7 @@ def test_bad_files_are_named_with_the_line(
 CAR = (SHIPPED / "car.yaml").read_text()
 
 
+@settings(deadline=None)  # the first example pays for what is imported late
 @given(st.data())
 def test_a_file_with_anything_in_it_loads_or_says_why(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

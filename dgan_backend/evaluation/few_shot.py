@@ -1,17 +1,12 @@
 """The few-label ruler: masks of outside pictures from 1, 4, 16 and 40 labeled ones.
 
-A cell is one method fitted on one draw with one seed. Cells are computed side by side, kept as
-files, and not computed twice.
+A cell is one method fitted on one draw with one seed.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +47,18 @@ class FewShotSet:
 
     def draw(self, count: int, draw: int) -> LabeledPictures:
         """`count` labels; a larger count of the same draw holds the smaller one."""
-        return self.pairs.pick(self._order(draw)[:count])
+        return self.pairs.pick(self.order(draw)[:count])
 
     def held_back(self, draw: int) -> LabeledPictures:
         """Pool pictures that no count of that draw holds."""
-        return self.pairs.pick(self._order(draw)[POOL - HELD_BACK :])
+        return self.pairs.pick(self.order(draw)[POOL - HELD_BACK :])
 
     def test(self) -> LabeledPictures:
         return self.pairs.pick(np.arange(POOL, len(self.pairs)))
 
     @staticmethod
-    def _order(draw: int) -> npt.NDArray[np.intp]:
+    def order(draw: int) -> npt.NDArray[np.intp]:
+        """The pool's pictures in the order of a draw, [POOL]."""
         return np.random.RandomState(draw).permutation(POOL)
 
 
@@ -79,6 +75,12 @@ class Cell:
     def name(self) -> str:
         return f"{self.method}-{self.count}-draw{self.draw}-seed{self.seed}"
 
+    @classmethod
+    def named(cls, name: str) -> Cell:
+        """The inverse of `name`; raises ValueError when it is none."""
+        method, count, draw, seed = name.rsplit("-", 3)
+        return cls(method, int(count), int(draw.removeprefix("draw")), int(seed[len("seed") :]))
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -94,9 +96,6 @@ class Outcome:
     fit_seconds: float
     picture_seconds: float
     notes: dict[str, Any]
-
-
-Method = Callable[[FewShotSet, Cell], Outcome]
 
 
 def measure(true: npt.NDArray[np.uint8], outcome: Outcome, classes: int) -> dict[str, Any]:
@@ -124,61 +123,6 @@ def measure(true: npt.NDArray[np.uint8], outcome: Outcome, classes: int) -> dict
         wrong = (true != outcome.labels)[foreground]
         measured["auroc"] = metrics.auroc(outcome.uncertainty[foreground], wrong)
     return measured
-
-
-def run_cells(
-    cells: Sequence[Cell],
-    compute: Callable[[Cell], dict[str, Any]],
-    work: Path,
-    jobs: int,
-    progress: Callable[..., Iterable[Cell]],
-) -> dict[Cell, dict[str, Any]]:
-    """Compute the cells that `work` does not hold yet, `jobs` at a time; returns all.
-
-    compute: must be picklable; runs in processes of its own.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    done = {cell: read for cell in cells if (read := _read(work, cell)) is not None}
-    for cell in progress(
-        _computed(cells, done, compute, work, jobs), total=len(cells), initial=len(done)
-    ):
-        done[cell] = _read(work, cell) or {}
-    return {cell: done[cell] for cell in cells}
-
-
-def _computed(
-    cells: Sequence[Cell],
-    done: dict[Cell, dict[str, Any]],
-    compute: Callable[[Cell], dict[str, Any]],
-    work: Path,
-    jobs: int,
-) -> Iterator[Cell]:
-    missing = [cell for cell in cells if cell not in done]
-    if not missing:
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(compute, cell): cell for cell in missing}
-        try:
-            for future in as_completed(running):
-                _write(work, running[future], future.result())
-                yield running[future]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _read(work: Path, cell: Cell) -> dict[str, Any] | None:
-    path = work / f"{cell.name}.json"
-    if not path.is_file():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def _write(work: Path, cell: Cell, measured: dict[str, Any]) -> None:
-    path = work / f"{cell.name}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(measured, indent=1), encoding="utf-8")
-    partial.replace(path)
 
 
 class Stopwatch:

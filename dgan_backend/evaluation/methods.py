@@ -11,16 +11,25 @@ import torch
 from torch import Tensor
 
 from dgan_backend.evaluation import metrics
-from dgan_backend.evaluation.few_shot import Cell, FewShotSet, Outcome, Stopwatch
+from dgan_backend.evaluation.few_shot import POOL, Cell, FewShotSet, Outcome, Stopwatch
+from dgan_backend.generators import Generator
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
+from dgan_backend.interpreter.ensemble import PixelPrediction
 from dgan_backend.interpreter.picture_maps import picture_maps
+from dgan_backend.interpreter.uncertainty import image_uncertainty, score
+from dgan_backend.inversion.encoder import Encoder
+from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.labeled import LabeledPictures
-from dgan_backend.pictures import to_tensor
+from dgan_backend.pictures import resize, to_tensor
+from dgan_backend.segmenter import feature_maps, invert_all
 from dgan_backend.student.fit import UNetSettings, fit_unet
+from dgan_backend.student.native import Backbone
+from dgan_backend.student.student import StudentSettings, fit_student
 from dgan_backend.student.unet import UNet
 
 RATES = (0.001, 0.004, 0.008)
 BUDGETS = (1200, 2400, 4800, 9600)  # pictures seen; doubled until the gain is below _GAIN
+INTERPRETER_MEMBERS = 4  # of 10: the ruler labels 240 pictures 20 times
 _GAIN = 0.01
 _BATCH = 16
 
@@ -41,6 +50,68 @@ def pixels(data: FewShotSet, cell: Cell) -> Outcome:
     ]
     seconds = (watch.seconds() - fitted) / len(found)
     return Outcome(np.stack(found), None, None, fitted, seconds, {})
+
+
+def interpreter(
+    data: FewShotSet, cell: Cell, generator: Generator, latents: Tensor, maps: str
+) -> Outcome:
+    """The paper's interpreter on inverted pictures, alone or with the picture's own maps.
+
+    latents: w+ of all pictures of the set, [N, num_ws, w_dim], as `all_latents` finds them.
+    """
+    draw, watch = data.draw(cell.count, cell.draw), Stopwatch()
+    chosen = data.order(cell.draw)[: cell.count]
+    images = tensors(draw)
+    ensemble = fit_ensemble(
+        lambda n: feature_maps(generator, latents[chosen[n]][None], maps, images[n : n + 1]),
+        np.stack(draw.masks),
+        data.partonomy.num_classes,
+        FitSettings(seed=cell.seed, members=INTERPRETER_MEMBERS),
+    )
+    fitted = watch.seconds()
+    found = []
+    for w, image in zip(latents[POOL:], tensors(data.test()).split(1), strict=True):
+        read = feature_maps(generator, w[None], maps, image)
+        found.append(ensemble.predict(read, (image.shape[2], image.shape[3])))
+    seconds = (watch.seconds() - fitted) / len(found)
+    return _outcome(found, [1.0] * len(found), fitted, seconds)
+
+
+def student(data: FewShotSet, cell: Cell, backbone: Backbone) -> Outcome:
+    """The default for pictures from outside: U-Nets on the generator's backbone."""
+    draw, watch = data.draw(cell.count, cell.draw), Stopwatch()
+    fitted_student = fit_student(
+        tensors(draw),
+        masks(draw),
+        data.partonomy.num_classes,
+        StudentSettings(unet=UNetSettings(seed=cell.seed)).for_labels(cell.count),
+        config=backbone.config,
+        trunk=backbone.tensors,
+    )
+    fitted = watch.seconds()
+    images = tensors(data.test())
+    found = [fitted_student.predict(image) for image in images.split(1)]
+    seconds = (watch.seconds() - fitted) / len(found)
+    return _outcome(found, [1.0] * len(found), fitted, seconds)
+
+
+def _outcome(
+    found: list[PixelPrediction], familiar: list[float], fitted: float, seconds: float
+) -> Outcome:
+    uncertainty = np.stack([p.uncertainty.float().numpy() for p in found])
+    scores = [
+        score(image_uncertainty(u), p.members, len(p.probabilities), r)
+        for u, p, r in zip(uncertainty, found, familiar, strict=True)
+    ]
+    labels = torch.stack([p.probabilities.argmax(dim=0) for p in found]).to(torch.uint8).numpy()
+    return Outcome(labels, uncertainty, np.array(scores), fitted, seconds, {})
+
+
+def all_latents(data: FewShotSet, generator: Generator, encoder: Encoder) -> Tensor:
+    """w+ of every picture of the set by the default inversion, [N, num_ws, w_dim]."""
+    side = generator.resolution
+    small = [resize(image, side, side) for image in data.pairs.images]
+    return invert_all(generator, encoder, small, InversionSettings()).w
 
 
 def unet(data: FewShotSet, cell: Cell, choice: dict[str, Any]) -> Outcome:

@@ -17,7 +17,8 @@ _MULTIPLE = 32
 class AugmentSettings:
     """How far pictures may be changed.
 
-    rotation: degrees to either side. scale: largest factor up or down. shift: share of the side.
+    rotation: degrees to either side. scale: largest factor up or down. aspect: the same for width
+    over height (as its square root). shift: share of the side.
     mirror: half of the pictures. crop: side of the square cut out at random, as a share of the
     picture's (in multiples of 32 px); it costs less and learns as much. color: 0 leaves colours
     alone, 1 turns half of the pictures to any hue and changes gain, gamma, saturation and light.
@@ -25,6 +26,7 @@ class AugmentSettings:
 
     rotation: float = 20.0
     scale: float = 1.25
+    aspect: float = 1.1
     shift: float = 0.1
     mirror: bool = True
     crop: float = 0.75
@@ -43,7 +45,7 @@ def warp(count: int, settings: AugmentSettings, window: float, random: torch.Gen
     """
     angle = _even(count, settings.rotation, random) * math.pi / 180
     scale = torch.exp(_even(count, math.log(settings.scale), random))
-    aspect = torch.exp(_even(count, 0.1, random))
+    aspect = torch.exp(_even(count, math.log(settings.aspect), random))
     flip = torch.ones(count)
     if settings.mirror:
         flip = torch.where(torch.rand(count, generator=random) < 0.5, -1.0, 1.0)

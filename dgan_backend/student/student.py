@@ -13,6 +13,9 @@ from dgan_backend.interpreter.uncertainty import jensen_shannon, majority_vote
 from dgan_backend.student.fit import UNetSettings, fit_unet
 from dgan_backend.student.unet import UNet, UNetConfig
 
+_FEWEST_PICTURES = 800
+_PICTURES_A_LABEL = 300
+
 
 @dataclass(frozen=True)
 class StudentSettings:
@@ -20,6 +23,12 @@ class StudentSettings:
 
     members: int = 3
     unet: UNetSettings = field(default_factory=UNetSettings)
+
+    def for_labels(self, count: int) -> StudentSettings:
+        """With as many pictures to see as `count` labels are worth, if fewer than set."""
+        enough = max(_FEWEST_PICTURES, _PICTURES_A_LABEL * count)
+        pictures = min(self.unet.pictures, enough)
+        return replace(self, unet=replace(self.unet, pictures=pictures))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _LEVEL = 1  # the U-Net's level whose map is compared with the generator's
 _SAMPLED_PICTURES = 48  # that the directions of largest variance are found on
 _POINTS = 400  # pixels of each
 _REPORT_SECONDS = 60.0
-_MOVES = AugmentSettings(rotation=15, scale=1.2, shift=0.08, crop=1.0)
+_MOVES = AugmentSettings(rotation=15, scale=1.2, shift=0.08, crop=1)
 
 
 @dataclass(frozen=True)

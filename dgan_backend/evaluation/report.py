@@ -1,0 +1,152 @@
+"""Tables and a plot of a ruler's results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dgan_backend.errors import DganError
+from dgan_backend.evaluation.few_shot import COUNTS
+from dgan_backend.evaluation.ruler import METHODS
+
+TITLES = {
+    "pixels": "pixels only",
+    "unet": "U-Net from scratch",
+    "interpreter": "interpreter (generator's maps)",
+    "interpreter+picture": "interpreter + picture",
+    "student": "student (default)",
+}
+BASELINES = ("pixels", "unet")
+_MAIN = 16  # labels that the finer tables are of
+
+Cells = dict[str, dict[int, list[dict[str, Any]]]]
+
+
+def tables(value: dict[str, Any], cells: Cells) -> str:
+    """Markdown: mIoU by labels, the other measures at 16 labels, IoU of each class there."""
+    parts = [_by_count(cells), _ceilings(value)]
+    if any(_MAIN in by_count for by_count in cells.values()):
+        parts += [_measures(cells), _classes(value, cells)]
+    return "\n\n".join(parts)
+
+
+def _shown(cells: Cells) -> list[str]:
+    return [method for method in METHODS if method in cells]
+
+
+def _by_count(cells: Cells) -> str:
+    counts = [n for n in COUNTS if any(n in by_count for by_count in cells.values())]
+    rows = [["mIoU, %", *(f"{n} label{'s' if n > 1 else ''}" for n in counts)]]
+    for method in _shown(cells):
+        rows.append([TITLES[method], *(_spread(cells[method].get(n, []), "miou") for n in counts)])
+    if "student" in cells and any(b in cells for b in BASELINES):
+        gains = [_gain(cells, n) for n in counts]
+        rows.append(["student over the better baseline", *gains])
+    return _markdown(rows)
+
+
+def _gain(cells: Cells, count: int) -> str:
+    found = [_mean(cells[b].get(count, []), "miou") for b in BASELINES if b in cells]
+    better = max((v for v in found if v is not None), default=None)
+    student = _mean(cells["student"].get(count, []), "miou")
+    return "" if better is None or student is None else f"{(student - better) * 100:+.1f}"
+
+
+def _ceilings(value: dict[str, Any]) -> str:
+    told = ", ".join(f"{grid} px {100 * c:.1f}" for grid, c in value["ceiling"].items())
+    return (
+        f"Ceiling of the label grid (exact masks reduced to it and enlarged again), mIoU %: {told}."
+    )
+
+
+def _measures(cells: Cells) -> str:
+    columns = [
+        ("mIoU", "miou", 100, 1),
+        ("mIoU, large classes", "miou_large", 100, 1),
+        ("boundary F", "boundary_f", 100, 1),
+        ("pixels to correct", "wrong", 100, 2),
+        ("AUROC of wrong pixels", "auroc", 1, 3),
+        ("Spearman of score", "spearman", 1, 2),
+        ("fit, s", "fit_seconds", 1, 0),
+        ("picture, s", "picture_seconds", 1, 2),
+    ]
+    rows = [[f"at {_MAIN} labels", *(c[0] for c in columns)]]
+    for method in _shown(cells):
+        here = cells[method].get(_MAIN, [])
+        rows.append([TITLES[method], *(_number(here, k, scale, d) for _, k, scale, d in columns)])
+    return _markdown(rows)
+
+
+def _classes(value: dict[str, Any], cells: Cells) -> str:
+    shown = _shown(cells)
+    rows = [[f"IoU % at {_MAIN} labels", "area, %", *(TITLES[m] for m in shown)]]
+    for k, name in enumerate(value["classes"]):
+        row = [name, f"{100 * value['area'][k]:.2f}"]
+        for method in shown:
+            found = [c["class_iou"][k] for c in cells[method].get(_MAIN, [])]
+            known = [v for v in found if v is not None]
+            row.append(f"{100 * np.mean(known):.0f}" if known else "")
+        rows.append(row)
+    return _markdown(rows)
+
+
+def _mean(cells: Sequence[dict[str, Any]], key: str) -> float | None:
+    found = [c[key] for c in cells if c.get(key) is not None]
+    return float(np.mean(found)) if found else None
+
+
+def _spread(cells: Sequence[dict[str, Any]], key: str) -> str:
+    """Mean and standard deviation over draws and seeds, and how many they are."""
+    if not cells:
+        return ""
+    found = [100 * c[key] for c in cells]
+    return f"{np.mean(found):.1f} ± {np.std(found):.1f} ({len(found)})"
+
+
+def _number(cells: Sequence[dict[str, Any]], key: str, scale: float, digits: int) -> str:
+    mean = _mean(cells, key)
+    return "" if mean is None else f"{mean * scale:.{digits}f}"
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    head, *body = rows
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def plot(cells: Cells, path: Path) -> None:
+    """mIoU over the number of labels, mean and deviation; the suffix says the format.
+
+    Raises DganError when matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise DganError("--plot needs matplotlib: pip install 'dgan-backend[evaluate]'.") from None
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for method in _shown(cells):
+        counts = sorted(cells[method])
+        values = [[100 * c["miou"] for c in cells[method][n]] for n in counts]
+        axes.errorbar(
+            counts,
+            [float(np.mean(v)) for v in values],
+            yerr=[float(np.std(v)) for v in values],
+            marker="o",
+            capsize=3,
+            linewidth=2.5 if method == "student" else 1.5,
+            label=TITLES[method],
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(COUNTS, [str(n) for n in COUNTS])
+    axes.minorticks_off()
+    axes.set_xlabel("labeled pictures")
+    axes.set_ylabel("mIoU on pictures from outside, %")
+    axes.set_ylim(0, 100)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,194 @@
+"""The student: shapes, augmentation that keeps pixels and labels together, fitting, saving."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dgan_backend.errors import DganError
+from dgan_backend.fitting import fit_segmenter
+from dgan_backend.segmenter import Segmenter
+from dgan_backend.student.augment import (
+    AugmentSettings,
+    crop_side,
+    moved,
+    moved_masks,
+    recolored,
+    warp,
+)
+from dgan_backend.student.fit import UNetSettings, changed, class_weights, fit_unet
+from dgan_backend.student.native import Backbone, load_backbone, save_backbone
+from dgan_backend.student.student import StudentSettings
+from dgan_backend.student.unet import Trunk, UNet
+from tests.builders import (
+    QUICK,
+    TINY_UNET,
+    add_tiny_backbone,
+    labeled_pictures,
+    tiny_generator_folder,
+)
+
+STILL = AugmentSettings(rotation=0, scale=1, aspect=1, shift=0, mirror=False, crop=1, color=0)
+
+
+def squares(count: int = 4, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Dark pictures with a bright square, class 1, somewhere."""
+    random = np.random.RandomState(0)
+    masks = np.zeros((count, side, side), np.uint8)
+    for mask in masks:
+        top, left = random.randint(0, side // 2, size=2)
+        mask[top : top + side // 2, left : left + side // 2] = 1
+    images = torch.from_numpy(masks)[:, None].expand(-1, 3, -1, -1) * 1.6 - 0.8
+    return images.float(), torch.from_numpy(masks)
+
+
+def test_a_unet_gives_logits_at_the_pictures_size() -> None:
+    network = UNet(TINY_UNET, 5).eval()
+    assert network(torch.zeros(2, 3, 64, 96)).shape == (2, 5, 64, 96)
+    maps = Trunk(TINY_UNET)(torch.zeros(1, 3, 64, 64))
+    assert [m.shape[1] for m in maps] == list(TINY_UNET.channels)
+    assert [m.shape[2] for m in maps] == [64, 32, 16, 8, 4, 2]
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    images, masks = squares()
+    x, y = changed(images, masks, STILL, torch.Generator().manual_seed(0))
+    assert torch.allclose(x, images, atol=1e-4)
+    assert torch.equal(y, masks.long())
+
+
+def test_pictures_and_masks_move_together() -> None:
+    images, masks = squares(8)
+    settings = AugmentSettings(color=0)
+    for seed in range(5):
+        x, y = changed(images, masks, settings, torch.Generator().manual_seed(seed))
+        assert x.shape[2:] == y.shape[1:] == (32, 32)
+        assert ((x[:, 0] > 0) == (y == 1)).float().mean() > 0.97  # edges are interpolated
+
+
+def test_a_mirrored_picture_is_the_picture_mirrored() -> None:
+    images, masks = squares(16)
+    settings = replace(STILL, mirror=True)
+    affine = warp(16, settings, 1.0, torch.Generator().manual_seed(0))
+    out = moved_masks(masks, affine, 32)
+    mirrored = affine[:, 0, 0] < 0
+    assert 0 < mirrored.sum() < 16
+    wanted = torch.where(mirrored[:, None, None], masks.flip(2), masks)
+    assert torch.equal(out, wanted.long())
+    assert moved(images, affine, 32).shape == images.shape
+
+
+@pytest.mark.parametrize(
+    ("side", "share", "crop"), [(128, 0.75, 96), (128, 1, 128), (32, 0.5, 32), (256, 0.7, 192)]
+)
+def test_crops_are_multiples_of_32(side: int, share: float, crop: int) -> None:
+    assert crop_side(side, share) == crop
+
+
+def test_recolouring_stays_in_range_and_changes_colours() -> None:
+    images, _ = squares(6)
+    found = recolored(images, 1.0, torch.Generator().manual_seed(0))
+    assert found.min() >= -1
+    assert found.max() <= 1
+    assert (found - images).abs().mean() > 0.05
+
+
+def test_class_weights_known_answer() -> None:
+    masks = torch.tensor([[[0, 0, 0, 1], [255, 255, 255, 255]]], dtype=torch.uint8)
+    weights = class_weights(masks, 3, 0.5)
+    # shares 3/4 and 1/4: weights share^-1/2, scaled to be 1 on average, so sum w * share = 1
+    expected = np.array([0.75**-0.5, 0.25**-0.5, 0.0])
+    expected /= expected[0] * 0.75 + expected[1] * 0.25
+    assert weights.tolist() == pytest.approx(expected.tolist())
+    with pytest.raises(DganError, match="No pixel is labeled"):
+        class_weights(torch.full((1, 2, 2), 255, dtype=torch.uint8), 3, 0.5)
+
+
+def test_a_unet_learns_a_bright_square_and_ignores_what_is_not_labeled() -> None:
+    images, masks = squares()
+    masks[:, :, ::2] = 255
+    settings = UNetSettings(pictures=240, rate=0.01)
+    network = fit_unet(images, masks, 2, settings, config=TINY_UNET)
+    found = network(images).argmax(dim=1)
+    assert (found == (images[:, 0] > 0)).float().mean() > 0.95
+
+
+def test_fitting_is_repeatable_and_leaves_the_global_generator_alone() -> None:
+    images, masks = squares()
+    settings = UNetSettings(pictures=8)
+    before = torch.get_rng_state()
+    one, two = (fit_unet(images, masks, 2, settings, config=TINY_UNET) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(map(torch.equal, one.state_dict().values(), two.state_dict().values()))
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    folder = tiny_generator_folder(tmp_path_factory.mktemp("g") / "tiny")
+    add_tiny_backbone(folder)
+    return fit_segmenter(folder, *labeled_pictures(), "toonhead", plan=QUICK)
+
+
+def test_a_backbone_makes_a_student_that_labels_outside_pictures(segmenter: Segmenter) -> None:
+    assert segmenter.card.outside == "student"
+    assert segmenter.student is not None
+    assert segmenter.student.members == 4  # two networks, each also looks at the mirrored picture
+    found = segmenter.segment_image(labeled_pictures(1, 30, 50)[0][0])
+    assert found.labels.shape == found.uncertainty.shape == (30, 50)
+    assert 0 <= found.score <= 1
+    assert found.uncertainty.max() <= np.log(4)
+
+
+def test_a_saved_student_labels_the_same(segmenter: Segmenter, tmp_path: Path) -> None:
+    segmenter.save(tmp_path / "v1")
+    loaded = Segmenter.load(tmp_path / "v1")
+    image = labeled_pictures(1, 40, 40)[0][0]
+    same = loaded.segment_image(image).labels == segmenter.segment_image(image).labels
+    assert same.mean() > 0.98
+    (tmp_path / "v1" / "student.json").unlink()
+    with pytest.raises(DganError, match=r"no student\.json"):
+        Segmenter.load(tmp_path / "v1")
+
+
+def test_the_better_one_on_held_back_labels_is_chosen(tmp_path: Path) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    add_tiny_backbone(folder)
+    images, masks = labeled_pictures(9, classes=3)
+    made = fit_segmenter(folder, images, masks, "toonhead", plan=QUICK)
+    reached = made.card.training["held_back_miou"]
+    assert set(reached) == {"interpreter", "student"}
+    assert made.card.outside == max(reached, key=reached.get)
+
+
+def test_a_student_needs_a_backbone(tmp_path: Path) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    pairs = labeled_pictures()
+    with pytest.raises(DganError, match="has no backbone"):
+        fit_segmenter(folder, *pairs, "toonhead", plan=replace(QUICK, outside="student"))
+    assert load_backbone(folder) is None
+    made = fit_segmenter(folder, *pairs, "toonhead", plan=QUICK)
+    assert made.card.outside == "interpreter"
+    assert made.student is None
+
+
+def test_a_broken_backbone_is_named(tmp_path: Path) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    tensors = Trunk(TINY_UNET).state_dict()
+    tensors.pop(next(iter(tensors)))
+    save_backbone(folder, Backbone(TINY_UNET, tensors))
+    with pytest.raises(DganError, match=r"backbone\.safetensors does not fit"):
+        load_backbone(folder)
+    (folder / "backbone.json").write_text("{}")
+    with pytest.raises(DganError, match=r"backbone\.json is no backbone card"):
+        load_backbone(folder)
+
+
+def test_few_labels_are_seen_fewer_times() -> None:
+    settings = StudentSettings(unet=UNetSettings(pictures=4000))
+    seen = [settings.for_labels(n).unet.pictures for n in (1, 8, 100)]
+    assert seen == sorted(seen)
+    assert seen[-1] == 4000
