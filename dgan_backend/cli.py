@@ -148,10 +148,13 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
         "--images", type=Path, help="folder of pictures to reconstruct [samples alone]"
     )
     backbone.add_argument("--out", type=Path, help="folder to write to [the generator's]")
-    backbone.add_argument("--pictures", type=_positive, default=60_000, help="[%(default)s]")
     backbone.add_argument(
-        "--init", type=Path, help="backbone.safetensors to go on with [begin at random]"
+        "--pictures",
+        type=_natural,
+        default=60_000,
+        help="to see; 0: measure anew what is familiar to --init [%(default)s]",
     )
+    backbone.add_argument("--init", type=Path, help="folder of a backbone to go on with")
     backbone.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
     backbone.add_argument("--seed", type=_seed, default=0, help="[%(default)s]")
     backbone.set_defaults(run=partial(_workbench, "train_backbone_of"))
@@ -218,6 +221,10 @@ def _seed(text: str) -> int:
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{text} is not from 0 to 2^32 - 1")
     return value
+
+
+def _natural(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
 
 
 def _positive(text: str) -> int:

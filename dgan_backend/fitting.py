@@ -102,7 +102,7 @@ def fit_segmenter(
         },
     )
     data = TrainingSet(found.w.cpu(), torch.from_numpy(labels.masks), labels.pictures)
-    return Segmenter(card, network, (encoder, errors), ensemble, student, data)
+    return Segmenter(card, network, (encoder, errors), ensemble, student, backbone, data)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from dgan_backend.inversion.native import InDomainErrors, has_encoder, load_enco
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.pictures import Picture, to_pictures, to_tensor
 from dgan_backend.records import SeedLatent, Segmentation
+from dgan_backend.student.native import Backbone, load_backbone
 from dgan_backend.student.student import Student
 from dgan_backend.versions import (
     TrainingSet,
@@ -48,12 +48,14 @@ class Segmenter:
         encoder: tuple[Encoder, InDomainErrors | None] | None,
         ensemble: Ensemble,
         student: Student | None,
+        backbone: Backbone | None,
         data: TrainingSet,
     ) -> None:
         self.card = card
         self.generator = generator
         self.ensemble = ensemble
         self.student = student
+        self._backbone = backbone
         self.inversion = InversionSettings(**card.inversion)
         self._encoder = encoder
         self._data = data
@@ -81,7 +83,8 @@ class Segmenter:
                 f"{card.generator!r} is now {generator.id}; fit it again."
             )
         encoder = _encoder_of(card.generator, device)
-        return cls(card, generator, encoder, ensemble, student, data)
+        backbone = load_backbone(card.generator, device) if student is not None else None
+        return cls(card, generator, encoder, ensemble, student, backbone, data)
 
     def save(self, folder: Path) -> None:
         """Write this version whole; raises DganError when the folder exists."""
@@ -136,46 +139,50 @@ class Segmenter:
             check_picture(image, f"picture {index}")
         if not images:
             return []
-        frames = [Frame(*image.shape[:2]) for image in images]
-        pairs = list(zip(frames, images, strict=True))
+        pairs = [(Frame(*image.shape[:2]), image) for image in images]
         side = self.card.label_resolution
         grid = to_tensor(np.stack([f.picture(i, side) for f, i in pairs])).to(self.generator.device)
-        by_student = self.student is not None and self.card.outside == "student"
-        found = self._inverted(pairs, refine=not by_student)
-        parts = []
-        for n, (frame, image) in enumerate(pairs):
-            predicted = (
-                self.student.predict(grid[n : n + 1])
-                if by_student and self.student is not None
-                else self._read(found, n, grid[n : n + 1])
-            )
-            parts.append(self._framed(predicted, frame, image, self._familiarity(found, n)))
-        return parts
+        labeled = (
+            self._by_student(grid) if self._is_students() else self._by_interpreter(pairs, grid)
+        )
+        return [
+            self._framed(predicted, frame, image, r)
+            for (predicted, r), (frame, image) in zip(labeled, pairs, strict=True)
+        ]
 
-    def _inverted(self, pairs: list[tuple[Frame, Picture]], refine: bool) -> Inversion | None:
-        """None where a student labels the pictures and there is no encoder."""
+    def _is_students(self) -> bool:
+        return self.card.outside == "student"
+
+    def _by_student(self, grid: Tensor) -> list[tuple[PixelPrediction, float]]:
+        """What it says of pictures [N, 3, S, S] in [-1, 1], and how familiar each is."""
+        assert self.student is not None  # the version would not have been read
+        factors = [1.0] * len(grid) if self._backbone is None else self._backbone.factors(grid)
+        return [(self.student.predict(p), r) for p, r in zip(grid.split(1), factors, strict=True)]
+
+    def _by_interpreter(
+        self, pairs: list[tuple[Frame, Picture]], grid: Tensor
+    ) -> list[tuple[PixelPrediction, float]]:
+        """What it says of the inverted pictures, and how well each was reconstructed."""
         if self._encoder is None:
-            if not refine:
-                return None
             raise DganError(
                 f"generator {self.generator.id} has no encoder, so pictures from outside cannot "
                 "be inverted; train one with its generator (dgan-backend generator train)."
             )
         squares = [f.picture(i, self.generator.resolution) for f, i in pairs]
-        settings = self.inversion if refine else replace(self.inversion, steps=0)
-        return invert_all(self.generator, self._encoder[0], squares, settings)
+        encoder, errors = self._encoder
+        found = invert_all(self.generator, encoder, squares, self.inversion)
+        parts = []
+        for w, error, picture in zip(found.w.split(1), found.errors, grid.split(1), strict=True):
+            r = 1.0
+            if errors is not None:
+                r = reconstruction_factor(float(error), errors.median, errors.limit)
+            parts.append((self._read(w, picture), r))
+        return parts
 
     @torch.inference_mode()
-    def _read(self, found: Inversion | None, n: int, picture: Tensor) -> PixelPrediction:
-        assert found is not None  # the interpreter always comes with an inversion
-        maps = feature_maps(self.generator, found.w[n : n + 1], self.card.maps, picture)
+    def _read(self, w: Tensor, picture: Tensor) -> PixelPrediction:
+        maps = feature_maps(self.generator, w, self.card.maps, picture)
         return self.ensemble.predict(maps, (picture.shape[2], picture.shape[3]))
-
-    def _familiarity(self, found: Inversion | None, n: int) -> float:
-        errors = self._encoder[1] if self._encoder else None
-        if found is None or errors is None:
-            return 1.0
-        return reconstruction_factor(float(found.errors[n]), errors.median, errors.limit)
 
     @staticmethod
     def _framed(predicted: PixelPrediction, frame: Frame, image: Picture, r: float) -> Segmentation:

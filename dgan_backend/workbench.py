@@ -8,6 +8,7 @@ import resource
 import signal
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from dgan_backend.generators import load_generator
 from dgan_backend.generators.native import (
     generator_folder,
     read_card,
-    read_tensors,
     shipped_generators,
 )
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
@@ -35,13 +35,19 @@ from dgan_backend.segmenter import Segmenter
 from dgan_backend.sheets import overlaid, segmentation_sheet
 from dgan_backend.student.augment import AugmentSettings
 from dgan_backend.student.fit import UNetSettings
-from dgan_backend.student.native import Backbone, save_backbone
+from dgan_backend.student.native import Backbone, load_backbone, save_backbone
 from dgan_backend.student.student import StudentSettings
 from dgan_backend.student.unet import Trunk
-from dgan_backend.training.backbone import BackboneSettings, train_backbone
+from dgan_backend.training.backbone import (
+    BackboneSettings,
+    measure_familiarity,
+    train_backbone,
+)
 from dgan_backend.training.pictures import PictureFolder
 from dgan_backend.training.step import LossWeights
 from dgan_backend.training.trainer import Plan, Trainer
+
+_HELD_BACK = 512  # pictures that a backbone's familiarity is measured on, not trained on
 
 
 def sample(args: argparse.Namespace) -> int:
@@ -147,27 +153,37 @@ def train_backbone_of(args: argparse.Namespace) -> int:
     generator = load_generator(args.generator, args.device)
     encoder = load_encoder(args.generator, args.device)[0] if args.images else None
     settings = BackboneSettings(seed=args.seed)
-    folder = PictureFolder(args.images, settings.side, 0) if args.images else None
+    folder = PictureFolder(args.images, settings.side, _HELD_BACK) if args.images else None
     out = args.out or generator_folder(args.generator)
     out.mkdir(parents=True, exist_ok=True)
+    backbone = load_backbone(args.init, args.device) if args.init else None
+    if args.init and backbone is None:
+        raise DganError(f"{args.init} has no backbone to go on with.")
     began = time.monotonic()
 
     def keep(seen: int, loss: float, trunk: Trunk) -> None:
+        nonlocal backbone
         minutes = round((time.monotonic() - began) / 60, 1)
         note = {"generator": generator.id, "pictures": seen, "minutes": minutes, "loss": loss}
-        save_backbone(out, Backbone(trunk.config, trunk.state_dict(), note))
+        backbone = Backbone(trunk.config, trunk.state_dict(), None, note)
+        save_backbone(out, backbone)
         tqdm.write(f"{seen} pictures, {minutes} minutes, loss {loss:.4f}")
 
-    train_backbone(
-        generator,
-        encoder,
-        folder,
-        settings,
-        pictures=args.pictures,
-        begin=read_tensors(args.init) if args.init else None,
-        report=keep,
-        progress=partial(_bar, "learning"),
-    )
+    if args.pictures:
+        train_backbone(
+            generator,
+            encoder,
+            folder,
+            settings,
+            pictures=args.pictures,
+            begin=backbone.tensors if backbone else None,
+            report=keep,
+            progress=partial(_bar, "learning"),
+        )
+    if backbone is None:
+        raise DganError("there is nothing to do: --pictures is 0 and there is no --init.")
+    familiarity = measure_familiarity(backbone.trunk(), generator, folder, settings)
+    save_backbone(out, replace(backbone, familiarity=familiarity))
     print(f"{out}: a backbone for {generator.id}; `fit` makes students with it")
     return 0
 

@@ -91,8 +91,9 @@ def student(data: FewShotSet, cell: Cell, backbone: Backbone) -> Outcome:
     fitted = watch.seconds()
     images = tensors(data.test())
     found = [fitted_student.predict(image) for image in images.split(1)]
+    familiar = backbone.factors(images)
     seconds = (watch.seconds() - fitted) / len(found)
-    return _outcome(found, [1.0] * len(found), fitted, seconds)
+    return _outcome(found, familiar, fitted, seconds)
 
 
 def _outcome(

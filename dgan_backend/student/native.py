@@ -14,27 +14,47 @@ from torch import Tensor
 
 from dgan_backend.errors import DganError
 from dgan_backend.generators.native import generator_folder, read_tensors, write_json, write_tensors
+from dgan_backend.student.familiarity import Familiarity
 from dgan_backend.student.student import Student
 from dgan_backend.student.unet import Trunk, UNet, UNetConfig
 
 CARD, WEIGHTS = "backbone.json", "backbone.safetensors"
+_FAMILIAR = "familiarity."
 STUDENT_CARD, STUDENT_WEIGHTS = "student.json", "student.safetensors"
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A trained trunk, and in plain words and numbers how it was trained."""
+    """A trained trunk, what is familiar to it, and how it was trained, in words and numbers."""
 
     config: UNetConfig
     tensors: dict[str, Tensor]
+    familiarity: Familiarity | None = None
     training: dict[str, Any] = field(default_factory=dict)
+
+    def trunk(self) -> Trunk:
+        trunk = Trunk(self.config).to(next(iter(self.tensors.values())).device)
+        trunk.load_state_dict(self.tensors)
+        return trunk.eval().requires_grad_(False)
+
+    def factors(self, images: Tensor) -> list[float]:
+        """r in [0, 1] of each of [N, 3, S, S]; 1 where familiarity was not measured."""
+        if self.familiarity is None:
+            return [1.0] * len(images)
+        return self.familiarity.factors(self.trunk(), images)
 
 
 def save_backbone(folder: Path, backbone: Backbone) -> None:
-    """Write a backbone into its generator's folder, weights in float16."""
-    write_tensors(folder / WEIGHTS, backbone.tensors)
-    card = {"architecture": backbone.config.to_json(), "training": backbone.training}
-    write_json(folder / CARD, card)
+    """Write a backbone into its generator's folder, the trunk's weights in float16."""
+    tensors = {
+        name: t.half() if t.is_floating_point() else t for name, t in backbone.tensors.items()
+    }
+    card: dict[str, Any] = {"architecture": backbone.config.to_json()}
+    if known := backbone.familiarity:
+        tensors |= {_FAMILIAR + "mean": known.mean, _FAMILIAR + "whitening": known.whitening}
+        card["familiar_distances"] = {"median": known.median, "limit": known.limit}
+    write_tensors(folder / WEIGHTS, tensors, dtype=None)
+    write_json(folder / CARD, {**card, "training": backbone.training})
 
 
 def load_backbone(generator: str | Path, device: str = "cpu") -> Backbone | None:
@@ -48,13 +68,18 @@ def load_backbone(generator: str | Path, device: str = "cpu") -> Backbone | None
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         config = UNetConfig.from_json(card["architecture"])
-        tensors = {k: v.float().to(device) for k, v in read_tensors(folder / WEIGHTS).items()}
+        stored = {k: v.to(device) for k, v in read_tensors(folder / WEIGHTS).items()}
+        tensors = {k: v.float() for k, v in stored.items() if not k.startswith(_FAMILIAR)}
         Trunk(config).load_state_dict(tensors)
+        familiarity = None
+        if known := card.get("familiar_distances"):
+            mean, whitening = stored[_FAMILIAR + "mean"], stored[_FAMILIAR + "whitening"]
+            familiarity = Familiarity(mean, whitening, known["median"], known["limit"])
     except (ValueError, TypeError, KeyError) as error:
         raise DganError(f"{folder / CARD} is no backbone card ({error}).") from error
     except RuntimeError as error:
         raise DganError(f"{folder / WEIGHTS} does not fit {CARD} ({error}).") from error
-    return Backbone(config, tensors, card.get("training", {}))
+    return Backbone(config, tensors, familiarity, card.get("training", {}))
 
 
 def save_student(folder: Path, student: Student) -> None:

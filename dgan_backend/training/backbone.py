@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +22,7 @@ from dgan_backend.generators import Generator
 from dgan_backend.interpreter.features import gather, project, upsample_rows
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.student.augment import AugmentSettings, moved, recolored, warp
+from dgan_backend.student.familiarity import Familiarity, pooled
 from dgan_backend.student.unet import Trunk, UNetConfig
 from dgan_backend.training.pictures import PictureFolder
 
@@ -28,6 +30,8 @@ _LEVEL = 1  # the U-Net's level whose map is compared with the generator's
 _SAMPLED_PICTURES = 48  # that the directions of largest variance are found on
 _POINTS = 400  # pixels of each
 _REPORT_SECONDS = 60.0
+_FAMILIAR_SAMPLES = 1200
+_FAMILIAR_PICTURES = 1500
 _MOVES = AugmentSettings(rotation=15, scale=1.2, shift=0.08, crop=1)
 
 
@@ -170,6 +174,35 @@ def train_backbone(
             report((step + 1) * settings.batch, total / since, trunk)
             total, since, last = 0.0, 0, time.monotonic()
     return trunk.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def measure_familiarity(
+    trunk: Trunk,
+    generator: Generator,
+    folder: PictureFolder | None,
+    settings: BackboneSettings | None = None,
+) -> Familiarity:
+    """What is familiar: samples, and the folder's pictures if there is one.
+
+    A third of the samples, and the pictures that the folder holds back, say how far familiar
+    pictures lie out.
+    """
+    settings = settings or BackboneSettings()
+    samples = Pictures(generator, None, None, settings)
+    batches = -(-_FAMILIAR_SAMPLES // settings.batch)
+    found = torch.cat([pooled(trunk, samples.batch()[0]) for _ in range(batches)])
+    split = len(found) * 2 // 3
+    known, held = [found[:split]], [found[split:]]
+    if folder is not None:
+        chosen = np.arange(0, len(folder), max(1, len(folder) // _FAMILIAR_PICTURES))
+        real = [folder.batch(part) for part in np.array_split(chosen, -(-len(chosen) // 32))]
+        known += [pooled(trunk, _resized(batch, settings.side)) for batch in real]
+        held += [
+            pooled(trunk, _resized(batch, settings.side))
+            for batch in folder.measuring_set(_FAMILIAR_PICTURES).split(32)
+        ]
+    return Familiarity.measured(torch.cat(known), torch.cat(held))
 
 
 def _changed(images: Tensor, target: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,154 @@
+"""The ruler: draws, cells that are kept, tables and plot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dgan_backend.errors import DganError
+from dgan_backend.evaluation import methods, report
+from dgan_backend.evaluation.few_shot import Cell, FewShotSet, Outcome, measure
+from dgan_backend.evaluation.ruler import Results, Ruler, run
+from dgan_backend.interpreter import FitSettings
+from dgan_backend.student.fit import UNetSettings
+
+CLASSES = 16
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """62 pictures whose colour gives the part away."""
+    random = np.random.RandomState(0)
+    masks = np.repeat(np.repeat(random.randint(0, 3, (62, 4, 4)), 8, axis=1), 8, axis=2)
+    images = np.stack([masks * 100, 255 - masks * 100, masks * 0], axis=3).astype(np.uint8)
+    path = tmp_path_factory.mktemp("set") / "pairs.npz"
+    np.savez(path, image=images, mask=masks.astype(np.uint8))
+    return path
+
+
+def test_draws_are_fixed_nested_and_leave_the_held_back_ones_out(pairs: Path) -> None:
+    data = FewShotSet.load(pairs, "toonhead")
+    four, forty = data.draw(4, 2).names, data.draw(40, 2).names
+    assert forty[:4] == four == data.draw(4, 2).names
+    assert data.draw(4, 3).names != four
+    held = data.held_back(2).names
+    assert len(held) == 20
+    assert not set(held) & set(forty)
+    test = data.test().names
+    assert len(test) == 2
+    assert not set(test) & (set(forty) | set(held))
+
+
+def test_too_few_pictures_are_said(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "few.npz",
+        image=np.zeros((60, 8, 8, 3), np.uint8),
+        mask=np.zeros((60, 8, 8), np.uint8),
+    )
+    with pytest.raises(DganError, match="has 60 pictures"):
+        FewShotSet.load(tmp_path / "few.npz", "toonhead")
+
+
+@pytest.mark.parametrize("cell", [Cell("unet", 16, 4, 2), Cell("interpreter+picture", 1, 0)])
+def test_a_cell_is_found_by_its_name(cell: Cell) -> None:
+    assert Cell.named(cell.name) == cell
+
+
+def test_measures_of_a_cell_know_scores_and_uncertainty() -> None:
+    true = np.zeros((3, 4, 4), np.uint8)
+    true[:, :2] = 1
+    labels = true.copy()
+    labels[0, 0] = 0  # 4 wrong
+    labels[1, 0, :2] = 0  # 2 wrong
+    uncertainty = (labels != true).astype(np.float32)
+    scores = np.array([0.1, 0.5, 0.9])
+    found = measure(true, Outcome(labels, uncertainty, scores, 1.0, 0.1, {}), 2)
+    assert found["wrong"] == pytest.approx(6 / 48)
+    assert found["auroc"] == 1.0
+    assert found["spearman"] == pytest.approx(1.0)
+    assert found["median_score"] == 0.5
+
+
+def test_the_ruler_keeps_what_it_measured(pairs: Path, tmp_path: Path) -> None:
+    ruler = Ruler(pairs, "toonhead", "toonhead")
+    path = tmp_path / "results.json"
+    run(ruler, Results(path), ["pixels"], [1], draws=1)
+    stored = json.loads(path.read_text())
+    (cell,) = stored["cells"].values()
+    assert cell["miou"] > 0.6  # the colour says it all, but a label may lack a class
+    cell["miou"] = 0.125
+    path.write_text(json.dumps(stored))
+    again = Results(path)
+    run(ruler, again, ["pixels"], [1], draws=1)
+    assert again.by_method()["pixels"][1][0]["miou"] == 0.125
+    assert "12.5 ± 0.0 (1)" in report.tables(again.value, again.by_method())
+
+
+def test_results_of_other_weights_are_not_used(tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.json")
+    cell = Cell("student", 1, 0)
+    results.keep("cells", cell.name, {"key": "old", "miou": 1.0})
+    assert results.cell(cell, "old") is not None
+    assert results.cell(cell, "new") is None
+
+
+def test_results_of_something_else_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text("{}")
+    with pytest.raises(DganError, match="holds no results"):
+        Results(tmp_path / "r.json")
+
+
+def test_an_unknown_method_is_named(pairs: Path) -> None:
+    with pytest.raises(DganError, match="no method 'magic'"):
+        Ruler(pairs, "toonhead", "toonhead").cells(["magic"], [1], 1)
+
+
+def test_the_unet_baseline_chooses_rate_and_budget_on_held_back_pictures(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(methods, "BUDGETS", (8, 16, 32))
+    monkeypatch.setattr(methods, "RATES", (1e-6, 4e-3))
+    data = FewShotSet.load(pairs, "toonhead")
+    choice = methods.choose_unet(data, Cell("unet", 4, 0))
+    tried = [(t["rate"], t["pictures"]) for t in choice["tried"]]
+    assert tried[:2] == [(1e-6, 8), (4e-3, 8)]
+    assert choice["pictures"] in (8, 16, 32)
+    best = max(choice["tried"][:2], key=lambda t: t["miou"])
+    assert choice["rate"] == best["rate"]
+    outcome = methods.unet(data, Cell("unet", 4, 0), choice)
+    assert outcome.labels.shape == (2, 32, 32)
+
+
+def test_every_method_labels_the_test_pictures(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = FewShotSet.load(pairs, "toonhead")
+    monkeypatch.setattr(
+        methods, "FitSettings", lambda **more: FitSettings(steps=5, pixels=256, **more)
+    )
+    monkeypatch.setattr(methods, "UNetSettings", lambda seed: UNetSettings(8, seed=seed))
+    ruler = Ruler(pairs, "toonhead", "toonhead")
+    for method in ("interpreter+picture", "student"):
+        found = ruler.compute(Cell(method, 2, 0), None)
+        assert 0 <= found["miou"] <= 1
+        assert -1 <= found["spearman"] <= 1
+        assert len(found["key"]) == 8
+
+
+def test_tables_and_plot_show_every_method(tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.json")
+    results.value |= {"classes": ["background", "hair"], "area": [0.7, 0.3], "ceiling": {64: 0.71}}
+    for method, reached in (("pixels", 0.3), ("unet", 0.7), ("student", 0.76)):
+        for draw in range(2):
+            measured = {"miou": reached + draw * 0.02, "class_iou": [0.9, None], "wrong": 0.05}
+            results.keep("cells", Cell(method, 16, draw).name, {"key": "", **measured})
+    text = report.tables(results.value, results.by_method())
+    assert "| U-Net from scratch | 71.0 ± 1.0 (2) |" in text
+    assert "| student over the better baseline | +6.0 |" in text
+    assert "64 px 71.0" in text
+    assert "| background | 70.00 | 90 | 90 | 90 |" in text
+    report.plot(results.by_method(), tmp_path / "plot.svg")
+    assert "<svg" in (tmp_path / "plot.svg").read_text()
