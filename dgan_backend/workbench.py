@@ -118,11 +118,19 @@ def fit(args: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     segmenter.save(args.out)
     print(
-        f"{args.out}: fitted on {len(picked)} pictures of {args.pairs}, inversion included, in "
+        f"{args.out}: fitted on {len(picked)} pictures of {args.pairs}, pictures from outside "
+        f"labeled by the {segmenter.card.outside}{_compared(segmenter)}, inversion included, in "
         f"{seconds:.1f} s with {torch.get_num_threads()} threads; peak memory of the process "
         f"{_peak_megabytes():.0f} MB"
     )
     return 0
+
+
+def _compared(segmenter: Segmenter) -> str:
+    """The mIoU of both on held-back labels, where they were compared."""
+    reached = segmenter.card.training.get("held_back_miou") or {}
+    told = ", ".join(f"{name} {miou:.3f}" for name, miou in sorted(reached.items()))
+    return f" (mIoU on held-back labels: {told})" if told else ""
 
 
 def _fit_plan(args: argparse.Namespace) -> FitPlan:

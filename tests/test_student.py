@@ -11,6 +11,7 @@ import torch
 
 from dgan_backend.errors import DganError
 from dgan_backend.fitting import fit_segmenter
+from dgan_backend.generators import load_generator
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.augment import (
     AugmentSettings,
@@ -24,6 +25,12 @@ from dgan_backend.student.fit import UNetSettings, changed, class_weights, fit_u
 from dgan_backend.student.native import Backbone, load_backbone, save_backbone
 from dgan_backend.student.student import StudentSettings
 from dgan_backend.student.unet import Trunk, UNet
+from dgan_backend.training.backbone import (
+    BackboneSettings,
+    Pictures,
+    measure_familiarity,
+    train_backbone,
+)
 from tests.builders import (
     QUICK,
     TINY_UNET,
@@ -185,6 +192,31 @@ def test_a_broken_backbone_is_named(tmp_path: Path) -> None:
     (folder / "backbone.json").write_text("{}")
     with pytest.raises(DganError, match=r"backbone\.json is no backbone card"):
         load_backbone(folder)
+
+
+def test_what_a_backbone_knows_is_familiar_and_a_chessboard_is_not(tmp_path: Path) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    generator = load_generator(folder)
+    settings = BackboneSettings(side=32, directions=4, batch=8)
+    losses: list[float] = []
+    trunk = train_backbone(
+        generator,
+        settings=settings,
+        config=TINY_UNET,
+        pictures=160,
+        report=lambda seen, loss, trunk: losses.append(loss),
+    )
+    assert 0 < losses[-1] < 1
+    familiarity = measure_familiarity(trunk, generator, None, settings)
+    save_backbone(folder, Backbone(TINY_UNET, trunk.state_dict(), familiarity, {"pictures": 160}))
+    loaded = load_backbone(folder)
+    assert loaded is not None
+    assert loaded.training == {"pictures": 160}
+    samples, _ = Pictures(generator, None, None, replace(settings, seed=9)).batch()
+    assert np.median(loaded.factors(samples)) > 0.7
+    rows, columns = np.indices((32, 32)) // 8 % 2
+    board = torch.from_numpy((rows ^ columns) * 2.0 - 1).float().expand(1, 3, 32, 32)
+    assert max(loaded.factors(board)) < 0.2
 
 
 def test_few_labels_are_seen_fewer_times() -> None:

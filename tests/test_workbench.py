@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dgan_backend.segmenter import Segmenter
+from dgan_backend.student.native import load_backbone
 from tests.builders import labeled_pictures, tiny_generator_folder, tiny_segmenter
 
 ROOT = Path(__file__).parent.parent
@@ -106,3 +108,34 @@ def test_help_names_every_command() -> None:
     text = _run("--help").stdout
     for command in ("sample", "segment", "fit", "generator", "serve", "worker", "start", "demo"):
         assert command in text
+
+
+def test_a_backbone_is_trained_and_students_are_fitted_on_it(tmp_path: Path) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    images, masks = labeled_pictures(12, 32, 32, classes=3)
+    for name in ("images", "pairs/images", "pairs/masks"):
+        (tmp_path / name).mkdir(parents=True)
+    for n, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        Image.fromarray(image).save(tmp_path / "images" / f"{n}.png")
+        Image.fromarray(image).save(tmp_path / "pairs" / "images" / f"{n}.png")
+        Image.fromarray(mask).save(tmp_path / "pairs" / "masks" / f"{n}.png")
+    done = _run("generator", "backbone", folder, "--images", tmp_path / "images", "--pictures", 16)
+    assert done.returncode == 0, done.stderr
+    backbone = load_backbone(folder)
+    assert backbone is not None
+    assert backbone.familiarity is not None
+    assert backbone.training["pictures"] == 16
+    done = _run(
+        "fit", tmp_path / "pairs", "--generator", folder, "--count", 2, "--out", tmp_path / "v1",
+        "--steps", 5, "--members", 1, "--pictures", 8,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "student" in done.stdout
+    assert Segmenter.load(tmp_path / "v1").card.outside == "student"
+
+
+def test_a_backbone_with_nothing_to_do_is_said(tmp_path: Path) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    done = _run("generator", "backbone", folder, "--pictures", 0)
+    assert done.returncode == 2
+    assert "nothing to do" in done.stderr

@@ -38,8 +38,8 @@ _MOVES = AugmentSettings(rotation=15, scale=1.2, shift=0.08, crop=1)
 @dataclass(frozen=True)
 class BackboneSettings:
     """side: px that pictures are shown at. directions: of the generator's feature space that are
-    predicted. swap: share of reconstructions that are replaced by their real picture, which
-    looks different but has its parts where they are."""
+    predicted (all, where it has fewer). swap: share of reconstructions that are replaced by their
+    real picture, which looks different but has its parts where they are."""
 
     side: int = 128
     directions: int = 48
@@ -150,7 +150,7 @@ def train_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         trunk = Trunk(config or UNetConfig()).to(generator.device)
-        head = nn.Conv2d(trunk.config.channels[_LEVEL], settings.directions, 1)
+        head = nn.Conv2d(trunk.config.channels[_LEVEL], len(projection.bias), 1)
     head.to(generator.device)
     if begin is not None:
         trunk.load_state_dict(begin)
