@@ -1,4 +1,4 @@
-"""Labeled pictures -> a segmenter: interpreter, and a student where there is a backbone."""
+"""Labeled pictures -> what a segmenter is made of: interpreter, and student where it can be."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dgan_backend import metrics
 from dgan_backend.errors import DganError
-from dgan_backend.evaluation import metrics
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.native import generator_folder, shipped_generators
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
 from dgan_backend.interpreter.sampling import IGNORE
+from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.framing import Frame
 from dgan_backend.inversion.invert import Inversion, InversionSettings
-from dgan_backend.inversion.native import load_encoder
+from dgan_backend.inversion.native import InDomainErrors, load_encoder
 from dgan_backend.partonomy import Partonomy, load_partonomy
-from dgan_backend.pictures import Picture, to_tensor
-from dgan_backend.segmenter import Segmenter, check_picture, feature_maps, invert_all
+from dgan_backend.pictures import Picture, check_picture, to_tensor
+from dgan_backend.reading import feature_maps, invert_all
 from dgan_backend.student.native import Backbone, load_backbone
 from dgan_backend.student.student import Student, StudentSettings, fit_student
 from dgan_backend.versions import TrainingSet, VersionCard
@@ -54,7 +55,20 @@ class FitPlan:
     student: StudentSettings = field(default_factory=StudentSettings)
 
 
-def fit_segmenter(
+@dataclass(frozen=True)
+class FittedParts:
+    """What a `Segmenter` is made of."""
+
+    card: VersionCard
+    generator: Generator
+    encoder: tuple[Encoder, InDomainErrors | None]
+    ensemble: Ensemble
+    student: Student | None
+    backbone: Backbone | None
+    data: TrainingSet
+
+
+def fit_parts(
     generator: str | Path,
     images: Sequence[Picture] | Picture,
     masks: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8],
@@ -64,7 +78,7 @@ def fit_segmenter(
     plan: FitPlan | None = None,
     device: str = "cpu",
     progress: Progress = iter,
-) -> Segmenter:
+) -> FittedParts:
     """Fit interpreter and student on labeled pictures.
 
     images: N pictures [H, W, 3] uint8 RGB; masks: N masks [H, W] uint8 of the same sizes,
@@ -102,7 +116,7 @@ def fit_segmenter(
         },
     )
     data = TrainingSet(found.w.cpu(), torch.from_numpy(labels.masks), labels.pictures)
-    return Segmenter(card, network, (encoder, errors), ensemble, student, backbone, data)
+    return FittedParts(card, network, (encoder, errors), ensemble, student, backbone, data)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,15 @@ def to_pictures(images: Tensor) -> Picture:
     return np.repeat(pictures, 3, axis=3) if pictures.shape[3] == 1 else pictures
 
 
+def check_picture(image: Picture, name: str) -> None:
+    """Raises DganError that names the picture unless it is [H, W, 3] uint8 and not empty."""
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
+        shape = getattr(image, "shape", type(image).__name__)
+        raise DganError(f"{name} must be [H, W, 3] RGB, not {shape}.")
+    if image.dtype != np.uint8 or 0 in image.shape:
+        raise DganError(f"{name} must be uint8 and not empty, not {image.dtype} {image.shape}.")
+
+
 def contact_sheet(rows: list[list[Picture]], gap: int = 2) -> Picture:
     """Rows of equally large pictures -> one picture, on white."""
     height, width = rows[0][0].shape[:2]

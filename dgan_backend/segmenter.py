@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from dgan_backend.errors import DganError
+from dgan_backend.fitting import FitPlan, Progress, fit_parts
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.interpreter import Ensemble
 from dgan_backend.interpreter.ensemble import PixelPrediction
-from dgan_backend.interpreter.picture_maps import PICTURE_CHANNELS, picture_maps
+from dgan_backend.interpreter.picture_maps import PICTURE_CHANNELS
 from dgan_backend.interpreter.uncertainty import image_uncertainty, reconstruction_factor, score
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.framing import Frame
-from dgan_backend.inversion.invert import Inversion, InversionSettings, invert
+from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import InDomainErrors, has_encoder, load_encoder
 from dgan_backend.partonomy import Partonomy
-from dgan_backend.pictures import Picture, to_pictures, to_tensor
+from dgan_backend.pictures import Picture, check_picture, to_pictures, to_tensor
+from dgan_backend.reading import feature_maps, invert_all
 from dgan_backend.records import SeedLatent, Segmentation
 from dgan_backend.student.native import Backbone, load_backbone
 from dgan_backend.student.student import Student
@@ -35,11 +37,9 @@ from dgan_backend.versions import (
 
 __all__ = ["Segmenter", "shipped_versions"]
 
-_BATCH = 8
-
 
 class Segmenter:
-    """One version at work. Made by `load`, or by `fitting.fit_segmenter`."""
+    """One version at work. Made by `load` or `fit`."""
 
     def __init__(
         self,
@@ -67,6 +67,44 @@ class Segmenter:
                 f"version {card.name} reads {ensemble.num_features} features, but generator "
                 f"{generator.id} has {wanted}; fit it again on this generator."
             )
+
+    @classmethod
+    def fit(
+        cls,
+        generator: str | Path,
+        images: Sequence[Picture] | Picture,
+        masks: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8],
+        partonomy: str | Path | Partonomy,
+        *,
+        version: str = "",
+        plan: FitPlan | None = None,
+        device: str = "cpu",
+        progress: Progress = iter,
+    ) -> Segmenter:
+        """Fit a version on labeled pictures; arguments and errors as `fitting.fit_parts` has them.
+
+        images: N pictures [H, W, 3] uint8 RGB; masks: N masks [H, W] uint8 of the same sizes,
+        class indices of the partonomy, 255 = ignore. One picture is enough to start.
+        """
+        parts = fit_parts(
+            generator,
+            images,
+            masks,
+            partonomy,
+            version=version,
+            plan=plan,
+            device=device,
+            progress=progress,
+        )
+        return cls(
+            parts.card,
+            parts.generator,
+            parts.encoder,
+            parts.ensemble,
+            parts.student,
+            parts.backbone,
+            parts.data,
+        )
 
     @classmethod
     def load(cls, name: str | Path, device: str = "cpu") -> Segmenter:
@@ -215,39 +253,3 @@ def _encoder_of(generator: str, device: str) -> tuple[Encoder, InDomainErrors | 
 def _score(uncertainty: npt.NDArray[np.float32], predicted: PixelPrediction, r: float) -> float:
     classes = len(predicted.probabilities)
     return score(image_uncertainty(uncertainty), predicted.members, classes, r)
-
-
-def feature_maps(
-    generator: Generator, w: Tensor, maps: str, picture: Tensor | None = None
-) -> list[Tensor]:
-    """What the interpreter reads: [1, C_l, H_l, W_l] each.
-
-    w: [1, num_ws, w_dim]. maps: 'generator', or 'generator+picture', which adds the picture's own
-    maps. picture: [1, 3, S, S] in [-1, 1] that they are read from; None = the one that w makes.
-    """
-    with torch.no_grad():
-        out = generator.synthesis(w)
-        found = list(out.features)
-        if maps != "generator":
-            found.append(picture_maps(out.images if picture is None else picture))
-    return found
-
-
-def invert_all(
-    generator: Generator,
-    encoder: Encoder,
-    squares: list[Picture],
-    settings: InversionSettings | None,
-) -> Inversion:
-    images = to_tensor(np.stack(squares)).to(generator.device)
-    parts = [invert(generator, encoder, batch, settings) for batch in images.split(_BATCH)]
-    columns = zip(*((p.w, p.images, p.errors) for p in parts), strict=True)
-    return Inversion(*(torch.cat(column) for column in columns))
-
-
-def check_picture(image: Picture, name: str) -> None:
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
-        shape = getattr(image, "shape", type(image).__name__)
-        raise DganError(f"{name} must be [H, W, 3] RGB, not {shape}.")
-    if image.dtype != np.uint8 or 0 in image.shape:
-        raise DganError(f"{name} must be uint8 and not empty, not {image.dtype} {image.shape}.")

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dgan_backend.errors import DganError
-from dgan_backend.fitting import FitPlan, fit_segmenter
+from dgan_backend.fitting import FitPlan
 from dgan_backend.generators import load_generator
 from dgan_backend.generators.native import (
     generator_folder,
@@ -105,7 +105,7 @@ def fit(args: argparse.Namespace) -> int:
         raise DganError(f"{args.out} exists already, and versions never change; choose another.")
     picked = pairs.pick(chosen)
     started = time.monotonic()
-    segmenter = fit_segmenter(
+    segmenter = Segmenter.fit(
         args.generator,
         picked.images,
         picked.masks,

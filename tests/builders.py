@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dgan_backend.fitting import FitPlan, fit_segmenter
+from dgan_backend.fitting import FitPlan
 from dgan_backend.generators.native import save_generator
 from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from dgan_backend.interpreter import FitSettings
@@ -65,7 +65,7 @@ def tiny_segmenter(folder: Path, partonomy: Partonomy | str = "toonhead") -> Seg
     tree = partonomy if isinstance(partonomy, Partonomy) else load_partonomy(partonomy)
     generator = tiny_generator_folder(folder / "tiny")
     images, masks = labeled_pictures(classes=tree.num_classes)
-    return fit_segmenter(
+    return Segmenter.fit(
         generator,
         images,
         masks,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dgan_backend.evaluation import metrics
+from dgan_backend import metrics
 
 
 def test_confusion_has_true_rows_and_predicted_columns():

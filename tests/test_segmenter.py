@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from dgan_backend.errors import DganError
-from dgan_backend.fitting import fit_segmenter
 from dgan_backend.inversion.framing import Frame
 from dgan_backend.partonomy import from_labels
 from dgan_backend.pictures import resize
@@ -89,7 +88,7 @@ def test_non_square_training_pictures(tmp_path: Path) -> None:
     pairs = [labeled_pictures(1, h, w, classes=2) for h, w in ((10, 30), (40, 8))]
     images, masks = [p[0][0] for p in pairs], [p[1][0] for p in pairs]
     tree = from_labels("mine", ["paw"])
-    made = fit_segmenter(folder, images, masks, tree, plan=QUICK)
+    made = Segmenter.fit(folder, images, masks, tree, plan=QUICK)
     assert made.segment_image(images[0]).labels.shape == (10, 30)
 
 
@@ -109,7 +108,7 @@ def test_bad_pairs_are_named(tmp_path: Path, change, message: str) -> None:
     folder = tiny_generator_folder(tmp_path / "g")
     images, masks = change(*labeled_pictures())
     with pytest.raises(DganError, match=message):
-        fit_segmenter(folder, images, masks, "toonhead", plan=QUICK)
+        Segmenter.fit(folder, images, masks, "toonhead", plan=QUICK)
 
 
 def test_an_unknown_version_is_said() -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from dgan_backend.errors import DganError
-from dgan_backend.fitting import fit_segmenter
 from dgan_backend.generators import load_generator
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.augment import (
@@ -137,7 +136,7 @@ def test_fitting_is_repeatable_and_leaves_the_global_generator_alone() -> None:
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
     folder = tiny_generator_folder(tmp_path_factory.mktemp("g") / "tiny")
     add_tiny_backbone(folder)
-    return fit_segmenter(folder, *labeled_pictures(), "toonhead", plan=QUICK)
+    return Segmenter.fit(folder, *labeled_pictures(), "toonhead", plan=QUICK)
 
 
 def test_a_backbone_makes_a_student_that_labels_outside_pictures(segmenter: Segmenter) -> None:
@@ -165,7 +164,7 @@ def test_the_better_one_on_held_back_labels_is_chosen(tmp_path: Path) -> None:
     folder = tiny_generator_folder(tmp_path / "tiny")
     add_tiny_backbone(folder)
     images, masks = labeled_pictures(9, classes=3)
-    made = fit_segmenter(folder, images, masks, "toonhead", plan=QUICK)
+    made = Segmenter.fit(folder, images, masks, "toonhead", plan=QUICK)
     reached = made.card.training["held_back_miou"]
     assert set(reached) == {"interpreter", "student"}
     assert made.card.outside == max(reached, key=reached.get)
@@ -175,9 +174,9 @@ def test_a_student_needs_a_backbone(tmp_path: Path) -> None:
     folder = tiny_generator_folder(tmp_path / "tiny")
     pairs = labeled_pictures()
     with pytest.raises(DganError, match="has no backbone"):
-        fit_segmenter(folder, *pairs, "toonhead", plan=replace(QUICK, outside="student"))
+        Segmenter.fit(folder, *pairs, "toonhead", plan=replace(QUICK, outside="student"))
     assert load_backbone(folder) is None
-    made = fit_segmenter(folder, *pairs, "toonhead", plan=QUICK)
+    made = Segmenter.fit(folder, *pairs, "toonhead", plan=QUICK)
     assert made.card.outside == "interpreter"
     assert made.student is None
 

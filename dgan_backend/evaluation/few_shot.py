@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dgan_backend import metrics
 from dgan_backend.errors import DganError
-from dgan_backend.evaluation import metrics
 from dgan_backend.labeled import LabeledPictures, load_pairs
 from dgan_backend.partonomy import Partonomy, load_partonomy
 

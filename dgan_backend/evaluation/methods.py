@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dgan_backend.evaluation import metrics
+from dgan_backend import metrics
 from dgan_backend.evaluation.few_shot import POOL, Cell, FewShotSet, Outcome, Stopwatch
 from dgan_backend.generators import Generator
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
@@ -21,7 +21,7 @@ from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.labeled import LabeledPictures
 from dgan_backend.pictures import resize, to_tensor
-from dgan_backend.segmenter import feature_maps, invert_all
+from dgan_backend.reading import feature_maps, invert_all
 from dgan_backend.student.fit import UNetSettings, fit_unet
 from dgan_backend.student.native import Backbone
 from dgan_backend.student.student import StudentSettings, fit_student

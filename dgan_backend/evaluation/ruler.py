@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgan_backend import metrics
 from dgan_backend.errors import DganError
-from dgan_backend.evaluation import methods, metrics
+from dgan_backend.evaluation import methods
 from dgan_backend.evaluation.few_shot import DRAWS, SEEDS, Cell, FewShotSet, measure
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.native import file_hash, generator_folder, read_card, write_json
