@@ -123,6 +123,18 @@ def test_a_unet_learns_a_bright_square_and_ignores_what_is_not_labeled() -> None
     assert (found == (images[:, 0] > 0)).float().mean() > 0.95
 
 
+def test_the_prior_is_folded_into_the_head() -> None:
+    images, masks = squares()
+    plain, corrected = (
+        fit_unet(images, masks, 3, UNetSettings(pictures=8, prior=p), config=TINY_UNET)
+        for p in (0.0, 0.5)
+    )
+    weights = class_weights(masks, 3, 0.5)
+    moved_by = (plain(images) - corrected(images)).mean(dim=(0, 2, 3))
+    assert moved_by[:2].tolist() == pytest.approx((0.5 * weights[:2].log()).tolist(), abs=1e-4)
+    assert not (corrected(images).argmax(dim=1) == 2).any()  # no label shows it
+
+
 def test_fitting_is_repeatable_and_leaves_the_global_generator_alone() -> None:
     images, masks = squares()
     settings = UNetSettings(pictures=8)

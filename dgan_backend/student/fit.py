@@ -21,19 +21,23 @@ from dgan_backend.student.augment import (
 )
 from dgan_backend.student.unet import UNet, UNetConfig
 
+_NEVER = -30.0  # logit of a class that no label shows
 _RISE = 0.1  # share of the steps in which the rate rises to its largest (Smith & Topin, 2019)
 
 
 @dataclass(frozen=True)
 class UNetSettings:
     """pictures: seen in all, with repeats. rate: the largest of AdamW's one cycle. balance: class
-    weights are frequency^-balance, since without them small parts are never found."""
+    weights are frequency^-balance, since without them small parts are never found. prior: how
+    far that is taken back once they are found, in [0, 1]: log weights times it are subtracted
+    from the logits (Menon et al., ICLR 2021, the post-hoc adjustment the other way round)."""
 
     pictures: int = 2400
     batch: int = 4
     rate: float = 2e-3
     weight_decay: float = 0.01
     balance: float = 0.5
+    prior: float = 0.6
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     seed: int = 0
 
@@ -79,7 +83,19 @@ def fit_unet(
             loss.backward()
             optimizer.step()
             schedule.step()
+        _correct(network, weights, settings.prior)
     return network.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _correct(network: UNet, weights: Tensor, prior: float) -> None:
+    """Fold the correction into the head's bias; classes never seen are never said."""
+    bias = network.head.bias
+    if bias is None:
+        raise TypeError("the head of a U-Net has a bias")
+    seen = weights > 0
+    bias[seen] -= prior * weights[seen].log()
+    bias[~seen] = _NEVER
 
 
 def changed(
