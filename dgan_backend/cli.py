@@ -78,8 +78,8 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
         default="generator",
         help="what the interpreter reads [%(default)s]",
     )
-    fit.add_argument("--members", type=_positive, default=3, help="student's [%(default)s]")
-    fit.add_argument("--pictures", type=_positive, help="each of them sees [a sane number]")
+    fit.add_argument("--members", type=_positive, default=2, help="student's [%(default)s]")
+    fit.add_argument("--pictures", type=_positive, help="each of them sees at most [4800]")
     fit.add_argument("--no-mirror", action="store_true", help="left and right differ in meaning")
     fit.set_defaults(run=partial(_workbench, "fit"))
     for command in (sample, segment, fit):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -129,12 +128,11 @@ class Predictor:
         segmenter = self._registry.segmenter(version)
         segmentation = self._segment(segmenter, project, task)
         height, width = segmentation.labels.shape
-        ensemble = segmenter.ensemble
         regions = to_regions(
             segmentation.labels,
             segmentation.uncertainty,
             binding.to(segmenter.partonomy),
-            max_uncertainty=math.log(max(2, min(ensemble.members, ensemble.num_classes))),
+            max_uncertainty=segmentation.bound,
             min_area=height * width // _SPECKS,
         )
         score = round(float(segmentation.score), 4)

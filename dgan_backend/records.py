@@ -20,12 +20,14 @@ class Segmentation:
     labels:      [H, W] uint8, class index of the partonomy (0 = background)
     uncertainty: [H, W] float32, Jensen-Shannon divergence of the members in nats
     score:       in [0, 1], high = sure; the number Label Studio gets
+    bound:       the largest uncertainty possible, in nats
     """
 
     image: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
     uncertainty: npt.NDArray[np.float32]
     score: float
+    bound: float
 
 
 @dataclass(frozen=True)

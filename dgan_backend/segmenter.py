@@ -161,6 +161,7 @@ class Segmenter:
             labels=predicted.vote.to(torch.uint8).cpu().numpy(),
             uncertainty=uncertainty,
             score=_score(uncertainty, predicted, r=1.0),
+            bound=predicted.bound,
         )
 
     def segment_image(self, image: Picture) -> Segmentation:
@@ -230,6 +231,7 @@ class Segmenter:
             labels=frame.labels(predicted.probabilities),
             uncertainty=uncertainty,
             score=_score(uncertainty, predicted, r),
+            bound=predicted.bound,
         )
 
 

@@ -35,19 +35,16 @@ def heat(uncertainty: np.ndarray, bound: float) -> Picture:
     return (np.clip(np.stack([level, level - 1, level - 2], axis=2), 0, 1) * 255).astype(np.uint8)
 
 
-def segmentation_sheet(
-    segmentations: Sequence[Segmentation], partonomy: Partonomy, members: int
-) -> Picture:
+def segmentation_sheet(segmentations: Sequence[Segmentation], partonomy: Partonomy) -> Picture:
     """Picture, label map and uncertainty of each, three side by side, with a legend below."""
-    bound = math.log(max(2, min(members, partonomy.num_classes)))
     cells = [
         _fitted(picture)
         for s in segmentations
-        for picture in (s.image, colored(s.labels, partonomy), heat(s.uncertainty, bound))
+        for picture in (s.image, colored(s.labels, partonomy), heat(s.uncertainty, s.bound))
     ]
     rows = [cells[i : i + _WIDTH] for i in range(0, len(cells), _WIDTH)]
     sheet = contact_sheet(rows)
-    return np.concatenate([sheet, _legend(partonomy, bound, sheet.shape[1])])
+    return np.concatenate([sheet, _legend(partonomy, segmentations[0].bound, sheet.shape[1])])
 
 
 def _fitted(picture: Picture) -> Picture:

@@ -190,7 +190,7 @@ def train_backbone_of(args: argparse.Namespace) -> int:
         )
     if backbone is None:
         raise DganError("there is nothing to do: --pictures is 0 and there is no --init.")
-    familiarity = measure_familiarity(backbone.trunk(), generator, folder, settings)
+    familiarity = measure_familiarity(backbone.trunk, generator, folder, settings)
     save_backbone(out, replace(backbone, familiarity=familiarity))
     print(f"{out}: a backbone for {generator.id}; `fit` makes students with it")
     return 0
@@ -262,7 +262,7 @@ def _write(folder: Path, stem: str, segmentation: Segmentation, segmenter: Segme
 
 def _write_sheet(path: Path, found: list[Segmentation], segmenter: Segmenter) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    _save(path, segmentation_sheet(found, segmenter.partonomy, segmenter.ensemble.members))
+    _save(path, segmentation_sheet(found, segmenter.partonomy))
     print(f"{path}: {len(found)} pictures with parts and uncertainty")
 
 

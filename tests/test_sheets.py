@@ -13,7 +13,7 @@ def _segmentation(height: int = 8, width: int = 8) -> Segmentation:
     labels = np.zeros((height, width), np.uint8)
     labels[2:5, 2:5] = 3
     image = np.full((height, width, 3), 100, np.uint8)
-    return Segmentation(image, labels, np.zeros((height, width), np.float32), 1.0)
+    return Segmentation(image, labels, np.zeros((height, width), np.float32), 1.0, np.log(3))
 
 
 def test_labels_take_the_partonomys_colors() -> None:
@@ -37,7 +37,7 @@ def test_heat_goes_from_black_to_white() -> None:
 def test_a_sheet_holds_every_picture() -> None:
     tree = load_partonomy("toonhead")
     some = [_segmentation(), _segmentation(300, 40), _segmentation(8, 20)] * 3
-    sheet = segmentation_sheet(some, tree, members=10)
+    sheet = segmentation_sheet(some, tree)
     assert sheet.dtype == np.uint8
     assert sheet.shape[1] == 15 * 130 - 2
     assert sheet.shape[0] > 2 * 130

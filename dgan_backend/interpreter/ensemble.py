@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dgan_backend.interpreter.features import project, upsample_rows
-from dgan_backend.interpreter.uncertainty import jensen_shannon, majority_vote
+from dgan_backend.interpreter.uncertainty import jensen_shannon, largest, majority_vote
 
 _TILE_VALUES = 32 * 2**20  # members x hidden x pixels that are held at once (128 MB)
 
@@ -28,6 +28,11 @@ class PixelPrediction:
     vote: Tensor
     uncertainty: Tensor
     members: int
+
+    @property
+    def bound(self) -> float:
+        """The largest uncertainty possible, in nats."""
+        return largest(self.members, len(self.probabilities))
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,17 @@ def reconstruction_factor(error: float, median: float, limit: float) -> float:
     return max(0.0, (limit - error) / (limit - median)) if limit > median else 0.0
 
 
+def largest(members: int, classes: int) -> float:
+    """The largest Jensen-Shannon divergence that M members can reach over K classes, in nats."""
+    return math.log(max(2, min(members, classes)))
+
+
 def score(uncertainty: float, members: int, classes: int, r: float = 1.0) -> float:
     """How sure a segmentation is, in [0, 1]: (1 - uncertainty / ln min(M, K)) * r.
 
     uncertainty: `image_uncertainty` in nats; r: `reconstruction_factor` (1 for samples).
     """
-    bound = math.log(max(2, min(members, classes)))
-    return min(max((1.0 - uncertainty / bound) * r, 0.0), 1.0)
+    return min(max((1.0 - uncertainty / largest(members, classes)) * r, 0.0), 1.0)
 
 
 def keep_certain(uncertainties: npt.ArrayLike, drop: float = 0.1) -> npt.NDArray[np.intp]:

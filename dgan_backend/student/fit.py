@@ -32,9 +32,9 @@ class UNetSettings:
     far that is taken back once they are found, in [0, 1]: log weights times it are subtracted
     from the logits (Menon et al., ICLR 2021, the post-hoc adjustment the other way round)."""
 
-    pictures: int = 2400
+    pictures: int = 4800
     batch: int = 4
-    rate: float = 2e-3
+    rate: float = 4e-3
     weight_decay: float = 0.01
     balance: float = 0.5
     prior: float = 0.6

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Backbone:
     familiarity: Familiarity | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
+    @cached_property
     def trunk(self) -> Trunk:
         trunk = Trunk(self.config).to(next(iter(self.tensors.values())).device)
         trunk.load_state_dict(self.tensors)
@@ -41,7 +43,7 @@ class Backbone:
         """r in [0, 1] of each of [N, 3, S, S]; 1 where familiarity was not measured."""
         if self.familiarity is None:
             return [1.0] * len(images)
-        return self.familiarity.factors(self.trunk(), images)
+        return self.familiarity.factors(self.trunk, images)
 
 
 def save_backbone(folder: Path, backbone: Backbone) -> None:

@@ -13,15 +13,15 @@ from dgan_backend.interpreter.uncertainty import jensen_shannon, majority_vote
 from dgan_backend.student.fit import UNetSettings, fit_unet
 from dgan_backend.student.unet import UNet, UNetConfig
 
-_FEWEST_PICTURES = 800
-_PICTURES_A_LABEL = 300
+_FEWEST_PICTURES = 2400
+_PICTURES_A_LABEL = 600
 
 
 @dataclass(frozen=True)
 class StudentSettings:
     """members: M networks, which differ in their seed."""
 
-    members: int = 3
+    members: int = 2
     unet: UNetSettings = field(default_factory=UNetSettings)
 
     def for_labels(self, count: int) -> StudentSettings:
