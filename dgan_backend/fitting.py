@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dgan_backend import metrics
@@ -22,18 +24,21 @@ from dgan_backend.inversion.framing import Frame
 from dgan_backend.inversion.invert import Inversion, InversionSettings
 from dgan_backend.inversion.native import InDomainErrors, load_encoder
 from dgan_backend.partonomy import Partonomy, load_partonomy
-from dgan_backend.pictures import Picture, check_picture, to_tensor
+from dgan_backend.pictures import Picture, check_picture, resize, to_pictures, to_tensor
 from dgan_backend.reading import feature_maps, invert_all
 from dgan_backend.student.native import Backbone, load_backbone
 from dgan_backend.student.student import Student, StudentSettings, fit_student
 from dgan_backend.versions import TrainingSet, VersionCard
 
 OUTSIDE = ("auto", "student", "interpreter")
-Progress = Callable[[Iterable[int]], Iterable[int]]
+Steps = Callable[[Iterable[int]], Iterable[int]]
+Progress = Callable[[str, Iterable[int]], Iterable[int]]
 
 _LABEL_RESOLUTION = 128  # at least; parts of few pixels vanish on a coarser grid
 _MASK_SIDES = 4  # masks are learned from at up to so many times the label resolution
 _FEWEST_TO_CHOOSE = 8  # labels; below them too few can be held back to compare anything
+_TAUGHT_SEED = 3_000_000_000  # samples that are labeled for the interpreter begin here
+_QUARREL = 0.2  # of the largest disagreement; pixels above teach nothing
 _HELD_BACK = 4  # every so many-th label is held back when student and interpreter are compared
 
 
@@ -45,11 +50,13 @@ class FitPlan:
     'interpreter' (the paper's, on the inverted picture), or 'auto': the one that labels
     held-back labels better, and the student while there are too few to hold any back; the
     interpreter where the generator has no backbone. maps: what the interpreter reads:
-    'generator' (as the paper), or 'generator+picture'.
+    'generator' (as the paper), or 'generator+picture'. taught: samples that the student labels
+    for the interpreter, which otherwise sees inverted pictures alone and never a sample.
     """
 
     outside: str = "auto"
     maps: str = "generator"
+    taught: int = 48
     interpreter: FitSettings = field(default_factory=FitSettings)
     inversion: InversionSettings = field(default_factory=InversionSettings)
     student: StudentSettings = field(default_factory=StudentSettings)
@@ -77,13 +84,13 @@ def fit_parts(
     version: str = "",
     plan: FitPlan | None = None,
     device: str = "cpu",
-    progress: Progress = iter,
+    progress: Progress = lambda name, steps: steps,
 ) -> FittedParts:
     """Fit interpreter and student on labeled pictures.
 
     images: N pictures [H, W, 3] uint8 RGB; masks: N masks [H, W] uint8 of the same sizes,
     class indices of the partonomy, 255 = ignore. One picture is enough to start. progress:
-    wraps the step numbers of each part, such as `tqdm`.
+    given the name of a part and its step numbers, wraps them, such as `tqdm`.
     Raises DganError that names the picture or mask at fault, when nothing is labeled, and when
     a student is demanded of a generator without a backbone.
     """
@@ -96,10 +103,12 @@ def fit_parts(
     labels = _Labels.of(frames, images, masks, network, tree.num_classes)
     found = invert_all(network, encoder, labels.small, plan.inversion)
     outside, held_back = _choose(network, found, labels, backbone, plan, progress)
-    ensemble = _fit_interpreter(network, found, labels, plan, progress)
-    student = None
+    student, taught = None, None
     if outside == "student" and backbone is not None:
-        student = labels.fit_student(backbone, plan.student, progress)
+        student = labels.fit_student(backbone, plan.student, partial(progress, "student"))
+        taught = _taught_samples(network, student, labels, plan.taught)
+    steps = partial(progress, "interpreter")
+    ensemble = _fit_interpreter(network, found, labels, plan, steps, taught)
     card = VersionCard(
         name=version or f"{tree.name}-fitted",
         partonomy=tree,
@@ -168,7 +177,7 @@ class _Labels:
         )
 
     def fit_student(
-        self, backbone: Backbone, settings: StudentSettings, progress: Progress
+        self, backbone: Backbone, settings: StudentSettings, progress: Steps
     ) -> Student:
         device = next(iter(backbone.tensors.values())).device
         return fit_student(
@@ -204,8 +213,9 @@ def _choose(
     held, rest = every[::_HELD_BACK], every[every % _HELD_BACK > 0]
     part = labels.pick(rest)
     truth = labels.grid_masks[held]
-    ensemble = _fit_interpreter(network, _picked(found, rest), part, _quick(plan), progress)
-    student = part.fit_student(backbone, _quick(plan).student, progress)
+    quick, compare = _quick(plan), partial(progress, "comparing")
+    ensemble = _fit_interpreter(network, _picked(found, rest), part, quick, compare)
+    student = part.fit_student(backbone, quick.student, compare)
     size = (labels.side, labels.side)
     pictures = labels.pick(held).tensor().to(network.device).split(1)
     by_interpreter = [
@@ -247,22 +257,52 @@ def _picked(found: Inversion, chosen: npt.NDArray[np.intp]) -> Inversion:
     return Inversion(found.w[chosen], found.images[chosen], found.errors[chosen])
 
 
+@torch.inference_mode()
+def _taught_samples(
+    network: Generator, student: Student, labels: _Labels, count: int
+) -> tuple[Tensor, npt.NDArray[np.uint8]]:
+    """w [N, 1, num_ws, w_dim] of samples and their labels by the student, as fine as `masks`.
+
+    The student looks at them on the label grid; pixels that its members quarrel about are
+    ignored.
+    """
+    side, finest = labels.side, labels.masks.shape[1]
+    latents, found = [], []
+    for seed in range(_TAUGHT_SEED, _TAUGHT_SEED + count):
+        z = network.latent_from_seed(seed)
+        w = network.mapping(z, truncation=network.card.truncation)
+        picture = to_pictures(network.synthesis(w).images)[0]
+        grid = to_tensor(np.stack([resize(picture, side, side)])).to(network.device)
+        said = student.predict(grid)
+        mask = said.probabilities.argmax(dim=0).to(torch.uint8)
+        mask[said.uncertainty > _QUARREL * said.bound] = IGNORE
+        small = Image.fromarray(mask.cpu().numpy())
+        found.append(np.asarray(small.resize((finest, finest), Image.Resampling.NEAREST)))
+        latents.append(w)
+    empty = np.empty((0, finest, finest), np.uint8)
+    return torch.stack(latents) if latents else torch.empty(0), np.stack(found) if found else empty
+
+
 def _fit_interpreter(
-    network: Generator, found: Inversion, labels: _Labels, plan: FitPlan, progress: Progress
+    network: Generator,
+    found: Inversion,
+    labels: _Labels,
+    plan: FitPlan,
+    progress: Steps,
+    taught: tuple[Tensor, npt.NDArray[np.uint8]] | None = None,
 ) -> Ensemble:
-    pictures = labels.tensor().to(network.device) if plan.maps != "generator" else None
-    return fit_ensemble(
-        lambda n: feature_maps(
-            network,
-            found.w[n : n + 1],
-            plan.maps,
-            None if pictures is None else pictures[n : n + 1],
-        ),
-        labels.masks,
-        labels.num_classes,
-        plan.interpreter,
-        progress,
-    )
+    """On the inverted pictures, and on samples that a student labeled."""
+    pictures = labels.tensor().to(network.device)
+    count = len(pictures)
+    masks = labels.masks if taught is None else np.concatenate([labels.masks, taught[1]])
+
+    def maps_of(n: int) -> list[Tensor]:
+        if n < count:
+            return feature_maps(network, found.w[n : n + 1], plan.maps, pictures[n : n + 1])
+        assert taught is not None  # there are no more masks otherwise
+        return feature_maps(network, taught[0][n - count], plan.maps)
+
+    return fit_ensemble(maps_of, masks, labels.num_classes, plan.interpreter, progress)
 
 
 def _backbone(generator: str | Path, outside: str, device: str) -> Backbone | None:

@@ -79,7 +79,7 @@ class Segmenter:
         version: str = "",
         plan: FitPlan | None = None,
         device: str = "cpu",
-        progress: Progress = iter,
+        progress: Progress = lambda name, steps: steps,
     ) -> Segmenter:
         """Fit a version on labeled pictures; arguments and errors as `fitting.fit_parts` has them.
 

@@ -113,7 +113,7 @@ def fit(args: argparse.Namespace) -> int:
         version=args.out.name,
         plan=_fit_plan(args),
         device=args.device,
-        progress=partial(_bar, "fitting"),
+        progress=_bar,
     )
     seconds = time.monotonic() - started
     segmenter.save(args.out)

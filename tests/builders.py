@@ -24,7 +24,7 @@ from dgan_backend.student.unet import Trunk, UNetConfig
 QUICK_FIT = FitSettings(members=3, pixels=512, steps=30, batch=64)
 QUICK_INVERSION = InversionSettings(steps=3)
 QUICK_STUDENT = StudentSettings(2, UNetSettings(pictures=8))
-QUICK = FitPlan(interpreter=QUICK_FIT, inversion=QUICK_INVERSION, student=QUICK_STUDENT)
+QUICK = FitPlan(taught=4, interpreter=QUICK_FIT, inversion=QUICK_INVERSION, student=QUICK_STUDENT)
 TINY_UNET = UNetConfig((4, 6, 8, 8, 8, 8))
 
 

@@ -11,6 +11,7 @@ import torch
 
 from dgan_backend.errors import DganError
 from dgan_backend.generators import load_generator
+from dgan_backend.interpreter import FitSettings
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.augment import (
     AugmentSettings,
@@ -159,6 +160,22 @@ def test_a_backbone_makes_a_student_that_labels_outside_pictures(segmenter: Segm
     assert found.labels.shape == found.uncertainty.shape == (30, 50)
     assert 0 <= found.score <= 1
     assert found.uncertainty.max() <= np.log(4)
+
+
+def test_the_student_teaches_the_interpreter_what_samples_look_like(tmp_path: Path) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    add_tiny_backbone(folder)
+    pairs = labeled_pictures(classes=3)
+    unet = replace(QUICK.student.unet, pictures=200)
+    plan = replace(QUICK, student=replace(QUICK.student, unet=unet))
+    plan = replace(plan, interpreter=FitSettings(members=3, pixels=2048, steps=300, batch=64))
+    agreement = []
+    for taught in (0, 32):
+        made = Segmenter.fit(folder, *pairs, "toonhead", plan=replace(plan, taught=taught))
+        seen = [made.segment_seed(seed) for seed in range(12)]
+        said = [made.segment_image(s.image).labels for s in seen]  # the student's labels
+        agreement.append(np.mean([(a.labels == b).mean() for a, b in zip(seen, said, strict=True)]))
+    assert agreement[1] > agreement[0] + 0.1
 
 
 def test_a_saved_student_labels_the_same(segmenter: Segmenter, tmp_path: Path) -> None:
