@@ -79,6 +79,7 @@ def segment(args: argparse.Namespace) -> int:
         raise DganError(f"{', '.join(twice)} is the name of several pictures; use two --out.")
     segmenter = Segmenter.load(args.model, device=args.device)
     found, failed = [], 0
+    started = time.monotonic()
     for path in tqdm(args.pictures, unit="picture"):
         try:
             segmentation = segmenter.segment_image(load_picture(path))
@@ -90,6 +91,7 @@ def segment(args: argparse.Namespace) -> int:
         if args.out:
             _write(args.out, path.stem, segmentation, segmenter)
         tqdm.write(f"{path}: score {segmentation.score:.2f}")
+    print(f"{len(found)} pictures by {segmenter.version} in {time.monotonic() - started:.1f} s")
     if args.sheet and found:
         _write_sheet(args.sheet, found, segmenter)
     return 2 if failed else 0
