@@ -161,7 +161,7 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
 
 
 def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """evaluate few-shot: see evaluation/commands.py."""
+    """evaluate few-shot, evaluate causes: see evaluation/commands.py."""
     evaluate = commands.add_parser("evaluate", help="measure how right masks are")
     actions = evaluate.add_subparsers(dest="action", required=True, metavar="ACTION")
     few_shot = actions.add_parser(
@@ -169,17 +169,6 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         help="masks of outside pictures from 1, 4, 16 and 40 labels, beside baselines",
         description="Fits every method on five draws of labels from the first 60 pictures and "
         "labels the others. Takes hours; what --json holds already is not computed again.",
-    )
-    few_shot.add_argument(
-        "--pairs",
-        type=Path,
-        default=Path("tests/data/toonhead/reference.npz"),
-        help="npz or folder [%(default)s]",
-    )
-    few_shot.add_argument("--partonomy", default="toonhead", help="[%(default)s]")
-    few_shot.add_argument("--generator", default="toonhead", help="[%(default)s]")
-    few_shot.add_argument(
-        "--json", type=Path, default=Path("few-shot.json"), help="results [%(default)s]"
     )
     few_shot.add_argument("--plot", type=Path, help="mIoU over labels, to this png or svg")
     few_shot.add_argument(
@@ -190,19 +179,47 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
     )
     few_shot.add_argument("--draws", type=_positive, default=5, help="[%(default)s]")
     few_shot.add_argument("--jobs", type=_positive, default=1, help="side by side [%(default)s]")
-    few_shot.set_defaults(run=_few_shot)
+    few_shot.set_defaults(run=partial(_evaluate, "few_shot"))
+    causes = actions.add_parser(
+        "causes",
+        help="where the interpreter loses: on samples, on reconstructions, or on pictures",
+        description="A network trained on thousands of pairs stands in for the person who labels "
+        "samples and reconstructions.",
+    )
+    causes.add_argument(
+        "--person",
+        type=Path,
+        default=Path("tests/data/toonhead/person.safetensors"),
+        help="weights of the stand-in [%(default)s]",
+    )
+    causes.add_argument("--draws", type=_positive, default=2, help="[%(default)s]")
+    causes.set_defaults(run=partial(_evaluate, "causes"))
+    for command in (few_shot, causes):
+        command.add_argument(
+            "--pairs",
+            type=Path,
+            default=Path("tests/data/toonhead/reference.npz"),
+            help="npz or folder [%(default)s]",
+        )
+        command.add_argument("--partonomy", default="toonhead", help="[%(default)s]")
+        command.add_argument("--generator", default="toonhead", help="[%(default)s]")
+        command.add_argument(
+            "--json", type=Path, default=Path("few-shot.json"), help="results [%(default)s]"
+        )
 
 
 _METHODS = ("pixels", "unet", "interpreter", "interpreter+picture", "student")
 
 
-def _few_shot(args: argparse.Namespace) -> int:
+def _evaluate(command: str, args: argparse.Namespace) -> int:
+    """One thread: cells run side by side in processes of their own."""
     from dgan_backend.supervision import compute
 
     compute.restart_with(compute.environment(1))
     from dgan_backend.evaluation import commands
 
-    return commands.few_shot(args)
+    run: Callable[[argparse.Namespace], int] = getattr(commands, command)
+    return run(args)
 
 
 def _workbench(command: str, args: argparse.Namespace) -> int:

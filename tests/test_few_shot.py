@@ -7,14 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dgan_backend.errors import DganError
-from dgan_backend.evaluation import methods, report
+from dgan_backend.evaluation import causes, methods, report
 from dgan_backend.evaluation.few_shot import Cell, FewShotSet, Outcome, measure
 from dgan_backend.evaluation.ruler import Results, Ruler, run
+from dgan_backend.generators import load_generator
+from dgan_backend.generators.native import write_tensors
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.student.fit import UNetSettings
+from dgan_backend.student.unet import UNet, UNetConfig
+from tests.builders import tiny_generator_folder
 
 CLASSES = 16
 
@@ -138,6 +143,24 @@ def test_every_method_labels_the_test_pictures(
         assert found["spearman"] is None or -1 <= found["spearman"] <= 1
         assert 0 <= found["auroc"] <= 1
         assert len(found["key"]) == 8
+
+
+def test_causes_are_told_apart(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(causes, "SAMPLES", 62)
+    monkeypatch.setattr(
+        causes, "FitSettings", lambda **more: FitSettings(steps=5, pixels=256, **more)
+    )
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    data, generator = FewShotSet.load(pairs, "toonhead"), load_generator(folder)
+    write_tensors(tmp_path / "person.safetensors", UNet(UNetConfig(), CLASSES).state_dict())
+    person = causes.load_person(tmp_path / "person.safetensors", CLASSES)
+    latents = generator.mapping(torch.randn(62, generator.z_dim))
+    found = causes.tell_apart(data, generator, latents, person, draw=0)
+    assert set(found) == {"samples", "reconstructions", "pictures", "person"}
+    assert all(0 <= value <= 1 for value in found.values())
+    assert "samples, exact latents" in report.causes({"draw0": found})
 
 
 def test_tables_and_plot_show_every_method(tmp_path: Path) -> None:

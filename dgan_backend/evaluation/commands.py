@@ -1,4 +1,4 @@
-"""The command `evaluate few-shot`."""
+"""The commands `evaluate few-shot` and `evaluate causes`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from functools import partial
 
 from tqdm import tqdm
 
-from dgan_backend.evaluation import report
+from dgan_backend.evaluation import methods, report
+from dgan_backend.evaluation.causes import load_person, tell_apart
+from dgan_backend.evaluation.few_shot import FewShotSet
 from dgan_backend.evaluation.ruler import Results, Ruler, run
+from dgan_backend.generators import load_generator
+from dgan_backend.inversion.native import load_encoder
 
 
 def few_shot(args: argparse.Namespace) -> int:
@@ -21,4 +25,19 @@ def few_shot(args: argparse.Namespace) -> int:
     print(report.tables(results.value, cells))
     if args.plot:
         report.plot(cells, args.plot)
+    return 0
+
+
+def causes(args: argparse.Namespace) -> int:
+    """Where the interpreter loses: on samples, on reconstructions, or on the pictures."""
+    results = Results(args.json)
+    data = FewShotSet.load(args.pairs, args.partonomy)
+    person = load_person(args.person, data.partonomy.num_classes)
+    generator = load_generator(args.generator)
+    latents = methods.all_latents(data, generator, load_encoder(args.generator)[0])
+    bar = partial(tqdm, unit="picture", leave=False)
+    for draw in range(args.draws):
+        found = tell_apart(data, generator, latents, person, draw, bar)
+        results.keep("causes", f"draw{draw}", found)
+    print(report.causes(results.value["causes"]))
     return 0

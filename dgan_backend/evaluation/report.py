@@ -117,6 +117,21 @@ def _markdown(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def causes(found: dict[str, dict[str, float]]) -> str:
+    """Markdown: mIoU of the interpreter from 16 labels, by what it is fitted and tested on."""
+    told = {
+        "samples": "samples, exact latents, labeled by the stand-in",
+        "reconstructions": "reconstructions of the pictures, labeled by the stand-in",
+        "pictures": "the pictures themselves, true masks",
+        "person": "(the stand-in itself on the pictures)",
+    }
+    rows = [["interpreter, 16 labels", "mIoU, %"]]
+    for key, title in told.items():
+        values = [{"miou": draw[key]} for draw in found.values()]
+        rows.append([title, _spread(values, "miou")])
+    return _markdown(rows)
+
+
 def plot(cells: Cells, path: Path) -> None:
     """mIoU over the number of labels, mean and deviation; the suffix says the format.
 

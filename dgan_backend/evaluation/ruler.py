@@ -118,7 +118,7 @@ class Results:
         return found if found is not None and found["key"] == key else None
 
     def keep(self, group: str, name: str, found: Any) -> None:
-        self.value[group][name] = found
+        self.value.setdefault(group, {})[name] = found
         write_json(self.path, self.value)
 
     def by_method(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
