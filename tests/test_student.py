@@ -23,7 +23,7 @@ from dgan_backend.student.augment import (
 )
 from dgan_backend.student.fit import UNetSettings, changed, class_weights, fit_unet
 from dgan_backend.student.native import Backbone, load_backbone, save_backbone
-from dgan_backend.student.student import StudentSettings
+from dgan_backend.student.student import StudentSettings, fit_student
 from dgan_backend.student.unet import Trunk, UNet
 from dgan_backend.training.backbone import (
     BackboneSettings,
@@ -245,6 +245,19 @@ def test_what_a_backbone_knows_is_familiar_and_a_chessboard_is_not(tmp_path: Pat
     rows, columns = np.indices((32, 32)) // 8 % 2
     board = torch.from_numpy((rows ^ columns) * 2.0 - 1).float().expand(1, 3, 32, 32)
     assert max(loaded.factors(board)) < 0.2
+
+
+def test_members_trained_side_by_side_are_as_each_alone() -> None:
+    images, masks = squares()
+    settings = StudentSettings(3, UNetSettings(pictures=16, seed=2))
+    threads = torch.get_num_threads()
+    student = fit_student(images, masks, 2, settings, config=TINY_UNET)
+    assert torch.get_num_threads() == threads
+    for member, network in enumerate(student.networks):
+        alone = fit_unet(
+            images, masks, 2, replace(settings.unet, seed=2000 + member), config=TINY_UNET
+        )
+        assert torch.allclose(alone(images), network(images), atol=1e-3)
 
 
 def test_few_labels_are_seen_fewer_times() -> None:

@@ -60,13 +60,37 @@ def fit_unet(
     Raises DganError when no pixel is labeled.
     """
     settings = settings or UNetSettings()
-    random = torch.Generator().manual_seed(settings.seed)
-    weights = class_weights(masks, num_classes, settings.balance).to(images.device)
+    network = new_unet(num_classes, settings.seed, config, trunk).to(images.device)
+    return train_unet(network, images, masks, settings, progress)
+
+
+def new_unet(
+    num_classes: int,
+    seed: int,
+    config: UNetConfig | None = None,
+    trunk: dict[str, Tensor] | None = None,
+) -> UNet:
+    """A U-Net as `fit_unet` begins with it. Not for many threads at once: it draws from torch's
+    global generator, which it leaves as it was."""
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        network = UNet(config or UNetConfig(), num_classes).to(images.device)
-        if trunk is not None:
-            network.trunk.load_state_dict({k: v.float() for k, v in trunk.items()})
+        torch.manual_seed(seed)
+        network = UNet(config or UNetConfig(), num_classes)
+    if trunk is not None:
+        network.trunk.load_state_dict({k: v.float() for k, v in trunk.items()})
+    return network
+
+
+def train_unet(
+    network: UNet,
+    images: Tensor,
+    masks: Tensor,
+    settings: UNetSettings,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> UNet:
+    """The training of `fit_unet`, in place; safe in many threads, each with its own network."""
+    random = torch.Generator().manual_seed(settings.seed)
+    weights = class_weights(masks, network.head.out_channels, settings.balance).to(images.device)
+    with torch.inference_mode(False), torch.enable_grad():
         steps = max(2, settings.pictures // settings.batch)
         optimizer = torch.optim.AdamW(
             network.parameters(), settings.rate, weight_decay=settings.weight_decay

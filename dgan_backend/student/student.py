@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from dgan_backend.interpreter.ensemble import PixelPrediction
 from dgan_backend.interpreter.uncertainty import jensen_shannon, majority_vote
-from dgan_backend.student.fit import UNetSettings, fit_unet
+from dgan_backend.student.fit import UNetSettings, new_unet, train_unet
 from dgan_backend.student.unet import UNet, UNetConfig
 
 _FEWEST_PICTURES = 2400
@@ -77,18 +78,28 @@ def fit_student(
     trunk: dict[str, Tensor] | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Student:
-    """Fit M members on N labeled pictures; arguments as `fit_unet` has them."""
+    """Fit M members on N labeled pictures; arguments as `fit_unet` has them.
+
+    On a CPU members are trained side by side, which is faster than more threads for each.
+    progress: follows the first member.
+    """
     settings = settings or StudentSettings()
-    networks = [
-        fit_unet(
-            images,
-            masks,
-            num_classes,
-            replace(settings.unet, seed=settings.unet.seed * 1000 + member),
-            config=config,
-            trunk=trunk,
-            progress=progress,
-        )
+    each = [
+        replace(settings.unet, seed=settings.unet.seed * 1000 + member)
         for member in range(settings.members)
     ]
-    return Student(networks, mirror=settings.unet.augment.mirror)
+    networks = [new_unet(num_classes, e.seed, config, trunk).to(images.device) for e in each]
+    threads = torch.get_num_threads()
+    side_by_side = min(threads, settings.members) if images.device.type == "cpu" else 1
+
+    def train(member: int) -> UNet:
+        torch.set_num_threads(max(1, threads // side_by_side))
+        watched = progress if member == 0 else iter
+        return train_unet(networks[member], images, masks, each[member], watched)
+
+    try:
+        with ThreadPoolExecutor(side_by_side) as pool:
+            fitted = list(pool.map(train, range(settings.members)))
+    finally:
+        torch.set_num_threads(threads)
+    return Student(fitted, mirror=settings.unet.augment.mirror)
