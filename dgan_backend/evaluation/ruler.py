@@ -51,8 +51,10 @@ class Ruler:
             for draw in range(draws)
         ]
 
-    def key(self, method: str) -> str:
+    def key(self, method: str, choice: dict[str, Any] | None = None) -> str:
         """What a method's results depend on, beside code: results of another key are not used."""
+        if choice is not None and method == "unet":
+            return f"rate {choice['rate']}, {choice['pictures']} pictures"
         if method == "student":
             return file_hash(generator_folder(self.generator) / BACKBONE_WEIGHTS)[:8]
         if method.startswith("interpreter"):
@@ -79,7 +81,7 @@ class Ruler:
             network, latents = _latents(self)
             outcome = methods.interpreter(data, cell, network, latents, maps)
         measured = measure(np.stack(data.test().masks), outcome, data.partonomy.num_classes)
-        return {"key": self.key(cell.method), **measured}
+        return {"key": self.key(cell.method, choice), **measured}
 
 
 @lru_cache(maxsize=1)
@@ -175,10 +177,12 @@ def _compute(
     cells: Sequence[Cell],
     progress: Callable[..., Iterable[Any]],
 ) -> None:
-    choices = results.value["choices"]
-    missing = [cell for cell in cells if results.cell(cell, ruler.key(cell.method)) is None]
+    choices = {cell: results.value["choices"].get(str(cell.count)) for cell in cells}
+    missing = [
+        cell for cell in cells if results.cell(cell, ruler.key(cell.method, choices[cell])) is None
+    ]
     running: dict[Future[Any], Cell] = {
-        pool.submit(ruler.compute, cell, choices.get(str(cell.count))): cell for cell in missing
+        pool.submit(ruler.compute, cell, choices[cell]): cell for cell in missing
     }
     done: Iterator[Future[Any]] = as_completed(running)
     for future in progress(done, total=len(running)):
