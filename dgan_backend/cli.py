@@ -143,9 +143,11 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
         help="teach a U-Net to read a generator's features off pictures, for students",
         description="Needs no labels. Writes backbone.json and backbone.safetensors into --out.",
     )
-    backbone.add_argument("generator", type=Path, help="folder of a generator and its encoder")
+    backbone.add_argument("generator", help="name, or folder of a generator and its encoder")
     backbone.add_argument(
-        "--images", type=Path, help="folder of pictures to reconstruct [samples alone]"
+        "--images",
+        type=Path,
+        help="folder of pictures of the domain; without, nothing says what is familiar",
     )
     backbone.add_argument("--out", type=Path, help="folder to write to [the generator's]")
     backbone.add_argument(
@@ -154,7 +156,7 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
         default=60_000,
         help="to see; 0: measure anew what is familiar to --init [%(default)s]",
     )
-    backbone.add_argument("--init", type=Path, help="folder of a backbone to go on with")
+    backbone.add_argument("--init", help="folder of a backbone to go on with")
     backbone.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
     backbone.add_argument("--seed", type=_seed, default=0, help="[%(default)s]")
     backbone.set_defaults(run=partial(_workbench, "train_backbone_of"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Iterable
@@ -159,13 +160,14 @@ def show_generator(args: argparse.Namespace) -> int:
 
 
 def train_backbone_of(args: argparse.Namespace) -> int:
-    """Train the backbone of a generator; writes it as it goes, so that Ctrl-C loses a minute."""
+    """Train the backbone of a generator; --out/backbone-training is written every minute."""
     generator = load_generator(args.generator, args.device)
     encoder = load_encoder(args.generator, args.device)[0] if args.images else None
-    settings = BackboneSettings(seed=args.seed)
+    settings = BackboneSettings(side=max(128, generator.resolution), seed=args.seed)
     folder = PictureFolder(args.images, settings.side, _HELD_BACK) if args.images else None
     out = args.out or generator_folder(args.generator)
-    out.mkdir(parents=True, exist_ok=True)
+    unfinished = out / "backbone-training"
+    unfinished.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(args.init, args.device) if args.init else None
     if args.init and backbone is None:
         raise DganError(f"{args.init} has no backbone to go on with.")
@@ -175,8 +177,8 @@ def train_backbone_of(args: argparse.Namespace) -> int:
         nonlocal backbone
         minutes = round((time.monotonic() - began) / 60, 1)
         note = {"generator": generator.id, "pictures": seen, "minutes": minutes, "loss": loss}
-        backbone = Backbone(trunk.config, trunk.state_dict(), None, note)
-        save_backbone(out, backbone)
+        backbone = Backbone(trunk.config, trunk.state_dict(), settings.side, None, note)
+        save_backbone(unfinished, backbone)
         tqdm.write(f"{seen} pictures, {minutes} minutes, loss {loss:.4f}")
 
     if args.pictures:
@@ -192,9 +194,14 @@ def train_backbone_of(args: argparse.Namespace) -> int:
         )
     if backbone is None:
         raise DganError("there is nothing to do: --pictures is 0 and there is no --init.")
-    familiarity = measure_familiarity(backbone.trunk, generator, folder, settings)
-    save_backbone(out, replace(backbone, familiarity=familiarity))
+    if folder is not None:
+        known = measure_familiarity(backbone.trunk, generator, folder, settings)
+        backbone = replace(backbone, familiarity=known)
+    save_backbone(out, backbone)
+    shutil.rmtree(unfinished)
     print(f"{out}: a backbone for {generator.id}; `fit` makes students with it")
+    if folder is None:
+        print("without --images nothing says what is familiar: foreign pictures get a score, too")
     return 0
 
 

@@ -47,7 +47,7 @@ def tiny_generator_folder(folder: Path, resolution: int = 16, name: str = "tiny"
 def add_tiny_backbone(folder: Path) -> None:
     """A random backbone beside a generator, so that students can be fitted."""
     torch.manual_seed(1)
-    save_backbone(folder, Backbone(TINY_UNET, Trunk(TINY_UNET).state_dict()))
+    save_backbone(folder, Backbone(TINY_UNET, Trunk(TINY_UNET).state_dict(), side=32))
 
 
 def labeled_pictures(

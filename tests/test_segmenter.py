@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dgan_backend.errors import DganError
 from dgan_backend.inversion.framing import Frame
@@ -141,3 +143,27 @@ def test_a_framed_picture_is_the_padded_square_resized(size: tuple[int, int]) ->
 def test_a_long_strip_stays_small() -> None:
     strip = np.zeros((2, 200_000, 3), np.uint8)
     assert Frame(2, 200_000).picture(strip, 16).shape == (16, 16, 3)
+
+
+def test_the_shipped_version_knows_its_domain_as_people_upload_it() -> None:
+    """Compressed and framed pictures keep a score; pictures of something else have none."""
+    shipped = Segmenter.load("toonhead")
+    with np.load(Path(__file__).parent / "data" / "toonhead" / "reference.npz") as stored:
+        pictures = list(stored["image"][60:72])
+
+    def compressed(picture: np.ndarray) -> np.ndarray:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=75)
+        return np.asarray(Image.open(file))
+
+    def scores(changed: list[np.ndarray]) -> np.ndarray:
+        return np.array([found.score for found in shipped.segment_images(changed)])
+
+    wide = [np.pad(p, ((0, 0), (64, 64), (0, 0)), mode="edge") for p in pictures]
+    assert np.median(scores(pictures)) > 0.8
+    assert np.median(scores([compressed(p) for p in pictures])) > 0.6
+    assert np.median(scores(wide)) > 0.6
+    random = np.random.RandomState(0)
+    noise = random.randint(0, 256, (128, 128, 3)).astype(np.uint8)
+    board = np.repeat(np.indices((128, 128)).sum(axis=0)[..., None] // 8 % 2 * 255, 3, axis=2)
+    assert scores([noise, board.astype(np.uint8)]).max() < 0.2

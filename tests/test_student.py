@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dgan_backend.errors import DganError
 from dgan_backend.generators import load_generator
 from dgan_backend.interpreter import FitSettings
+from dgan_backend.pictures import resize, to_pictures
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.augment import (
     AugmentSettings,
@@ -31,6 +33,7 @@ from dgan_backend.training.backbone import (
     measure_familiarity,
     train_backbone,
 )
+from dgan_backend.training.pictures import PictureFolder
 from tests.builders import (
     QUICK,
     TINY_UNET,
@@ -136,6 +139,16 @@ def test_the_prior_is_folded_into_the_head() -> None:
     assert not (corrected(images).argmax(dim=1) == 2).any()  # no label shows it
 
 
+@pytest.mark.parametrize("pictures", [1, 8, 40, 80])
+def test_very_short_fits_work(pictures: int) -> None:
+    fit_unet(*squares(), 2, UNetSettings(pictures=pictures), config=TINY_UNET)
+
+
+def test_colours_are_drawn_for_the_device_of_the_pictures() -> None:
+    images = torch.zeros(2, 3, 32, 32, device="meta")
+    assert recolored(images, 1.0, torch.Generator()).device.type == "meta"
+
+
 def test_fitting_is_repeatable_and_leaves_the_global_generator_alone() -> None:
     images, masks = squares()
     settings = UNetSettings(pictures=8)
@@ -214,7 +227,7 @@ def test_a_broken_backbone_is_named(tmp_path: Path) -> None:
     folder = tiny_generator_folder(tmp_path / "tiny")
     tensors = Trunk(TINY_UNET).state_dict()
     tensors.pop(next(iter(tensors)))
-    save_backbone(folder, Backbone(TINY_UNET, tensors))
+    save_backbone(folder, Backbone(TINY_UNET, tensors, 32))
     with pytest.raises(DganError, match=r"backbone\.safetensors does not fit"):
         load_backbone(folder)
     (folder / "backbone.json").write_text("{}")
@@ -235,13 +248,21 @@ def test_what_a_backbone_knows_is_familiar_and_a_chessboard_is_not(tmp_path: Pat
         report=lambda seen, loss, trunk: losses.append(loss),
     )
     assert 0 < losses[-1] < 1
-    familiarity = measure_familiarity(trunk, generator, None, settings)
-    save_backbone(folder, Backbone(TINY_UNET, trunk.state_dict(), familiarity, {"pictures": 160}))
+    images = tmp_path / "images"
+    images.mkdir()
+    for n in range(60):
+        sample = generator.synthesis(generator.mapping(generator.latent_from_seed(n))).images
+        Image.fromarray(resize(to_pictures(sample)[0], 32, 32)).save(images / f"{n:02d}.png")
+    folder_of_pictures = PictureFolder(images, 32, 20)
+    familiarity = measure_familiarity(trunk, generator, folder_of_pictures, settings)
+    save_backbone(
+        folder, Backbone(TINY_UNET, trunk.state_dict(), 32, familiarity, {"pictures": 160})
+    )
     loaded = load_backbone(folder)
     assert loaded is not None
     assert loaded.training == {"pictures": 160}
     samples, _ = Pictures(generator, None, None, replace(settings, seed=9)).batch()
-    assert np.median(loaded.factors(samples)) > 0.7
+    assert np.median(loaded.factors(samples)) > 0.5
     rows, columns = np.indices((32, 32)) // 8 % 2
     board = torch.from_numpy((rows ^ columns) * 2.0 - 1).float().expand(1, 3, 32, 32)
     assert max(loaded.factors(board)) < 0.2

@@ -81,19 +81,23 @@ def recolored(images: Tensor, strength: float, random: torch.Generator) -> Tenso
     n, _, height, width = images.shape
 
     def even(*shape: int) -> Tensor:
-        return (torch.rand(n, *shape, generator=random) * 2 - 1) * strength
+        drawn = (torch.rand(n, *shape, generator=random) * 2 - 1) * strength
+        return drawn.to(images.device)
 
     x = ((images + 1) / 2).clamp(0, 1) ** torch.exp(even(1, 1, 1) * 0.35)
-    x = torch.einsum("nij,njhw->nihw", _hue_turns(even, n, random), x)
+    turns = _hue_turns(strength, n, random).to(images.device)
+    x = torch.einsum("nij,njhw->nihw", turns, x)
     x = x * (1 + even(3, 1, 1) * 0.25) + even(1, 1, 1) * 0.1
-    x = x * (1 + _gradients(n, height, width, random) * (even(1, 1).abs() * 0.35))[:, None]
+    light = _gradients(n, height, width, random).to(images.device)
+    x = x * (1 + light * (even(1, 1).abs() * 0.35))[:, None]
     return x.clamp(0, 1) * 2 - 1
 
 
-def _hue_turns(even, count: int, random: torch.Generator) -> Tensor:  # type: ignore[no-untyped-def]
+def _hue_turns(strength: float, count: int, random: torch.Generator) -> Tensor:
     """Colour matrices [N, 3, 3]: rotations about (1, 1, 1) times a saturation."""
     spread = torch.where(torch.rand(count, generator=random) < 0.5, math.pi, math.pi / 10)
-    angle, saturation = even() * spread, torch.exp(even() * 0.5)
+    angle = _even(count, strength, random) * spread
+    saturation = torch.exp(_even(count, strength, random) * 0.5)
     grey = torch.full((3, 3), 1 / 3)
     cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     across = (torch.cos(angle) * saturation)[:, None, None] * (torch.eye(3) - grey)

@@ -91,12 +91,12 @@ def train_unet(
     random = torch.Generator().manual_seed(settings.seed)
     weights = class_weights(masks, network.head.out_channels, settings.balance).to(images.device)
     with torch.inference_mode(False), torch.enable_grad():
-        steps = max(2, settings.pictures // settings.batch)
+        steps = max(4, settings.pictures // settings.batch)
         optimizer = torch.optim.AdamW(
             network.parameters(), settings.rate, weight_decay=settings.weight_decay
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.rate, total_steps=steps, pct_start=_RISE
+            optimizer, settings.rate, total_steps=steps, pct_start=max(_RISE, 2.0 / steps)
         )
         network.train()
         for _ in progress(range(steps)):

@@ -17,19 +17,24 @@ from dgan_backend.errors import DganError
 from dgan_backend.generators.native import generator_folder, read_tensors, write_json, write_tensors
 from dgan_backend.student.familiarity import Familiarity
 from dgan_backend.student.student import Student
-from dgan_backend.student.unet import Trunk, UNet, UNetConfig
+from dgan_backend.student.unet import Trunk, UNet, UNetConfig, resized
 
 CARD, WEIGHTS = "backbone.json", "backbone.safetensors"
 _FAMILIAR = "familiarity."
+_BATCH = 8
 STUDENT_CARD, STUDENT_WEIGHTS = "student.json", "student.safetensors"
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A trained trunk, what is familiar to it, and how it was trained, in words and numbers."""
+    """A trained trunk, what is familiar to it, and how it was trained, in words and numbers.
+
+    side: px that it was shown pictures at.
+    """
 
     config: UNetConfig
     tensors: dict[str, Tensor]
+    side: int
     familiarity: Familiarity | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -43,7 +48,10 @@ class Backbone:
         """r in [0, 1] of each of [N, 3, S, S]; 1 where familiarity was not measured."""
         if self.familiarity is None:
             return [1.0] * len(images)
-        return self.familiarity.factors(self.trunk, images)
+        found: list[float] = []
+        for batch in images.split(_BATCH):
+            found += self.familiarity.factors(self.trunk, resized(batch, self.side))
+        return found
 
 
 def save_backbone(folder: Path, backbone: Backbone) -> None:
@@ -51,7 +59,7 @@ def save_backbone(folder: Path, backbone: Backbone) -> None:
     tensors = {
         name: t.half() if t.is_floating_point() else t for name, t in backbone.tensors.items()
     }
-    card: dict[str, Any] = {"architecture": backbone.config.to_json()}
+    card: dict[str, Any] = {"architecture": backbone.config.to_json(), "side": backbone.side}
     if known := backbone.familiarity:
         tensors |= {_FAMILIAR + "mean": known.mean, _FAMILIAR + "whitening": known.whitening}
         card["familiar_distances"] = {"median": known.median, "limit": known.limit}
@@ -73,7 +81,7 @@ def load_backbone(generator: str | Path, device: str = "cpu") -> Backbone | None
         stored = {k: v.to(device) for k, v in read_tensors(folder / WEIGHTS).items()}
         tensors = {k: v.float() for k, v in stored.items() if not k.startswith(_FAMILIAR)}
         Trunk(config).load_state_dict(tensors)
-        familiarity = None
+        side, familiarity = int(card["side"]), None
         if known := card.get("familiar_distances"):
             mean, whitening = stored[_FAMILIAR + "mean"], stored[_FAMILIAR + "whitening"]
             familiarity = Familiarity(mean, whitening, known["median"], known["limit"])
@@ -81,7 +89,7 @@ def load_backbone(generator: str | Path, device: str = "cpu") -> Backbone | None
         raise DganError(f"{folder / CARD} is no backbone card ({error}).") from error
     except RuntimeError as error:
         raise DganError(f"{folder / WEIGHTS} does not fit {CARD} ({error}).") from error
-    return Backbone(config, tensors, familiarity, card.get("training", {}))
+    return Backbone(config, tensors, side, familiarity, card.get("training", {}))
 
 
 def save_student(folder: Path, student: Student) -> None:

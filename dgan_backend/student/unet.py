@@ -87,3 +87,12 @@ def _block(in_channels: int, out_channels: int, convolutions: int) -> nn.Sequent
             nn.ReLU(inplace=True),
         ]
     return nn.Sequential(*layers)
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """[N, C, S, S] -> [N, C, side, side]: averaged when it shrinks, else bicubic."""
+    if images.shape[-1] == side:
+        return images
+    if images.shape[-1] > side:
+        return F.interpolate(images, size=(side, side), mode="area")
+    return F.interpolate(images, size=(side, side), mode="bicubic", align_corners=False)

@@ -9,30 +9,34 @@ DreamTeacher (Li et al., ICCV 2023), here from the whole synthesis and for few-l
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgan_backend.generators import Generator
 from dgan_backend.interpreter.features import gather, project, upsample_rows
 from dgan_backend.inversion.encoder import Encoder
+from dgan_backend.pictures import to_pictures, to_tensor
 from dgan_backend.student.augment import AugmentSettings, moved, recolored, warp
 from dgan_backend.student.familiarity import Familiarity, pooled
-from dgan_backend.student.unet import Trunk, UNetConfig
+from dgan_backend.student.unet import Trunk, UNetConfig, resized
 from dgan_backend.training.pictures import PictureFolder
 
 _LEVEL = 1  # the U-Net's level whose map is compared with the generator's
 _SAMPLED_PICTURES = 48  # that the directions of largest variance are found on
 _POINTS = 400  # pixels of each
 _REPORT_SECONDS = 60.0
-_FAMILIAR_SAMPLES = 1200
+_FAMILIAR_SAMPLES = 800
 _FAMILIAR_PICTURES = 1500
 _MOVES = AugmentSettings(rotation=15, scale=1.2, shift=0.08, crop=1)
+_UPLOADS = AugmentSettings(rotation=5, scale=1.25, shift=0.05, crop=1, color=0)
 
 
 @dataclass(frozen=True)
@@ -116,13 +120,13 @@ class Pictures:
         if self.encoder is not None and self.folder is not None:
             chosen = torch.randint(len(self.folder), (n // 2,), generator=self.random)
             real = self.folder.batch(chosen.numpy()).to(self.generator.device)
-            small = F.adaptive_avg_pool2d(real, self.generator.resolution)
+            small = resized(real, self.generator.resolution)
             w = torch.cat([self.encoder(small), w[n // 2 :]])
         made = self.generator.synthesis(w)
-        images = _resized(made.images, self.settings.side).clamp(-1, 1)
+        images = resized(made.images, self.settings.side).clamp(-1, 1)
         if real is not None:
             swapped = torch.rand(len(real), generator=self.random) < self.settings.swap
-            images[: len(real)][swapped] = _resized(real, self.settings.side)[swapped]
+            images[: len(real)][swapped] = resized(real, self.settings.side)[swapped]
         return images, made.features
 
 
@@ -180,29 +184,58 @@ def train_backbone(
 def measure_familiarity(
     trunk: Trunk,
     generator: Generator,
-    folder: PictureFolder | None,
+    folder: PictureFolder,
     settings: BackboneSettings | None = None,
 ) -> Familiarity:
-    """What is familiar: samples, and the folder's pictures if there is one.
+    """What is familiar: samples and the folder's pictures, as people upload them.
 
-    A third of the samples, and the pictures that the folder holds back, say how far familiar
-    pictures lie out.
+    Each is moved, made smaller within its frame, compressed, blurred or noisy, as uploads are.
+    The pictures that the folder holds back say how far familiar pictures lie out.
     """
     settings = settings or BackboneSettings()
-    samples = Pictures(generator, None, None, settings)
+    device = generator.device
+    samples = Pictures(generator, None, None, replace(settings, seed=settings.seed + 1))
+    random = np.random.RandomState(settings.seed)
+
+    def looked_at(batch: Tensor) -> Tensor:
+        uploaded = _as_uploaded(resized(batch.to(device), settings.side), samples.random, random)
+        return pooled(trunk, uploaded)
+
     batches = -(-_FAMILIAR_SAMPLES // settings.batch)
-    found = torch.cat([pooled(trunk, samples.batch()[0]) for _ in range(batches)])
-    split = len(found) * 2 // 3
-    known, held = [found[:split]], [found[split:]]
-    if folder is not None:
-        chosen = np.arange(0, len(folder), max(1, len(folder) // _FAMILIAR_PICTURES))
-        real = [folder.batch(part) for part in np.array_split(chosen, -(-len(chosen) // 32))]
-        known += [pooled(trunk, _resized(batch, settings.side)) for batch in real]
-        held += [
-            pooled(trunk, _resized(batch, settings.side))
-            for batch in folder.measuring_set(_FAMILIAR_PICTURES).split(32)
-        ]
-    return Familiarity.measured(torch.cat(known), torch.cat(held))
+    made = [looked_at(samples.batch()[0]) for _ in range(batches)]
+    chosen = np.arange(0, len(folder), max(1, len(folder) // _FAMILIAR_PICTURES))
+    parts = np.array_split(chosen, -(-len(chosen) // 32))
+    real = [looked_at(folder.batch(part)) for part in parts]
+    held = [looked_at(part) for part in folder.measuring_set(_FAMILIAR_PICTURES).split(32)]
+    return Familiarity.measured(torch.cat([*made, *real]), torch.cat(held))
+
+
+def _as_uploaded(
+    images: Tensor, generator: torch.Generator, random: np.random.RandomState
+) -> Tensor:
+    """Pictures [N, 3, S, S] in [-1, 1]: half moved and scaled, then one in three as it is,
+    the others JPEG-compressed (quality 40 to 95), noisy (up to 5 of 255) or enlarged from half."""
+    affine = warp(len(images), _UPLOADS, 1.0, generator).to(images.device)
+    shifted = moved(images, affine, images.shape[-1])
+    out = []
+    for image, other in zip(images, shifted, strict=True):
+        x = (image if random.rand() < 1 / 2 else other)[None]
+        kind = random.randint(6)
+        if kind in (0, 1):
+            x = _compressed(x, int(random.randint(40, 96)))
+        elif kind == 2:
+            spread = random.rand() * 5 / 127.5
+            x = x + torch.from_numpy(random.randn(*x.shape)).float().to(x.device) * spread
+        elif kind == 3:
+            x = resized(resized(x, x.shape[-1] // 2), x.shape[-1])
+        out.append(x.clamp(-1, 1))
+    return torch.cat(out)
+
+
+def _compressed(image: Tensor, quality: int) -> Tensor:
+    stored = io.BytesIO()
+    Image.fromarray(to_pictures(image)[0]).save(stored, "JPEG", quality=quality)
+    return to_tensor(np.stack([np.asarray(Image.open(stored).convert("RGB"))])).to(image.device)
 
 
 def _changed(images: Tensor, target: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -218,11 +251,3 @@ def _resharpened(images: Tensor, random: torch.Generator) -> Tensor:
     amount = torch.rand(len(images), 1, 1, 1, generator=random).to(images.device) * 4 - 1
     amount = torch.where(amount > 2, torch.zeros_like(amount), amount)  # a quarter stays
     return (images + (images - soft) * amount).clamp(-1, 1)
-
-
-def _resized(images: Tensor, side: int) -> Tensor:
-    if images.shape[-1] == side:
-        return images
-    if images.shape[-1] > side:
-        return F.adaptive_avg_pool2d(images, side)
-    return F.interpolate(images, size=(side, side), mode="bicubic", align_corners=False)
