@@ -206,11 +206,11 @@ def _choose(
     """What labels pictures from outside, and the mIoU of both on held-back labels, if compared."""
     if backbone is None:
         return "interpreter", {}
-    count = len(labels.small)
-    if plan.outside != "auto" or count < _FEWEST_TO_CHOOSE:
+    every = np.flatnonzero((labels.grid_masks != IGNORE).flatten(1).any(dim=1).numpy())
+    if plan.outside != "auto" or len(every) < _FEWEST_TO_CHOOSE:
         return ("student" if plan.outside == "auto" else plan.outside), {}
-    every = np.arange(count)
-    held, rest = every[::_HELD_BACK], every[every % _HELD_BACK > 0]
+    held = every[::_HELD_BACK]
+    rest = np.setdiff1d(every, held)
     part = labels.pick(rest)
     truth = labels.grid_masks[held]
     quick, compare = _quick(plan), partial(progress, "comparing")

@@ -74,11 +74,15 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def load_square(path: Path, resolution: int) -> Picture:
     """[R, R, 3] uint8: the centre square of a file, resized; raises DganError as load_picture."""
-    image = Image.fromarray(load_picture(path))
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = np.asarray(image.crop((left, top, left + side, top + side)))
-    return resize(square, resolution, resolution)
+    return middle_square(load_picture(path), resolution)
+
+
+def middle_square(picture: Picture, resolution: int) -> Picture:
+    """The largest square in the middle of [H, W, 3] uint8, resized to [R, R, 3]."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize(picture[top : top + side, left : left + side], resolution, resolution)
 
 
 def resize(picture: Picture, height: int, width: int) -> Picture:

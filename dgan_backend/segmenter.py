@@ -22,7 +22,7 @@ from dgan_backend.inversion.framing import Frame
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import InDomainErrors, has_encoder, load_encoder
 from dgan_backend.partonomy import Partonomy
-from dgan_backend.pictures import Picture, check_picture, resize, to_pictures, to_tensor
+from dgan_backend.pictures import Picture, check_picture, middle_square, to_pictures, to_tensor
 from dgan_backend.reading import feature_maps, invert_all
 from dgan_backend.records import SeedLatent, Segmentation
 from dgan_backend.student.native import Backbone, load_backbone
@@ -204,10 +204,12 @@ class Segmenter:
         assert self.student is not None  # the version would not have been read
         factors = [1.0] * len(grid)
         if self._backbone is not None:
-            middles = np.stack([_middle(image, self._backbone.side) for _, image in pairs])
-            whole = self._backbone.factors(grid)
-            middle = self._backbone.factors(to_tensor(middles).to(grid.device))
-            factors = [max(both) for both in zip(whole, middle, strict=True)]
+            factors = self._backbone.factors(grid)
+            for n, (frame, image) in enumerate(pairs):
+                if frame.height != frame.width:
+                    middle = np.stack([middle_square(image, self._backbone.side)])
+                    (r,) = self._backbone.factors(to_tensor(middle).to(grid.device))
+                    factors[n] = max(factors[n], r)
         return [(self.student.predict(p), r) for p, r in zip(grid.split(1), factors, strict=True)]
 
     def _by_interpreter(
@@ -262,14 +264,6 @@ def _version_folder(name: str | Path) -> Path:
 
 def _encoder_of(generator: str, device: str) -> tuple[Encoder, InDomainErrors | None] | None:
     return load_encoder(generator, device) if has_encoder(generator) else None
-
-
-def _middle(image: Picture, side: int) -> Picture:
-    """The largest square in the middle of a picture, [side, side, 3] uint8."""
-    height, width = image.shape[:2]
-    whole = min(height, width)
-    top, left = (height - whole) // 2, (width - whole) // 2
-    return resize(image[top : top + whole, left : left + whole], side, side)
 
 
 def _score(uncertainty: npt.NDArray[np.float32], predicted: PixelPrediction, r: float) -> float:

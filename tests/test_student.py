@@ -212,6 +212,15 @@ def test_the_better_one_on_held_back_labels_is_chosen(tmp_path: Path) -> None:
     assert made.card.outside == max(reached, key=reached.get)
 
 
+def test_pictures_without_labels_are_not_compared_on(tmp_path: Path) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    add_tiny_backbone(folder)
+    images, masks = labeled_pictures(12, classes=3)
+    masks[np.arange(12) % 4 > 0] = 255
+    made = Segmenter.fit(folder, images, masks, "toonhead", plan=QUICK)
+    assert made.card.outside == "student"  # three labels are too few to hold any back
+
+
 def test_a_student_needs_a_backbone(tmp_path: Path) -> None:
     folder = tiny_generator_folder(tmp_path / "tiny")
     pairs = labeled_pictures()

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-IGNORE = 255
 _MULTIPLE = 32
 
 

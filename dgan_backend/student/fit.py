@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dgan_backend.errors import DganError
+from dgan_backend.interpreter.sampling import IGNORE
 from dgan_backend.student.augment import (
-    IGNORE,
     AugmentSettings,
     crop_side,
     moved,
