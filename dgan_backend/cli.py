@@ -210,7 +210,7 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         )
 
 
-_METHODS = ("pixels", "unet", "interpreter", "interpreter+picture", "student")
+_METHODS = ("pixels", "unet", "unets", "interpreter", "interpreter+picture", "student")
 
 
 def _evaluate(command: str, args: argparse.Namespace) -> int:

@@ -58,9 +58,22 @@ def test_too_few_pictures_are_said(tmp_path: Path) -> None:
         FewShotSet.load(tmp_path / "few.npz", "toonhead")
 
 
-@pytest.mark.parametrize("cell", [Cell("unet", 16, 4, 2), Cell("interpreter+picture", 1, 0)])
-def test_a_cell_is_found_by_its_name(cell: Cell) -> None:
-    assert Cell.named(cell.name) == cell
+@pytest.mark.parametrize(
+    ("shape", "label", "message"),
+    [
+        ((32, 64), 0, "are 64x32; make them squares"),
+        ((24, 24), 0, "multiple of 32"),
+        ((32, 32), 255, r"pairs.npz\[7\] holds 255"),
+    ],
+)
+def test_a_set_that_cannot_be_measured_is_refused(
+    tmp_path: Path, shape: tuple[int, int], label: int, message: str
+) -> None:
+    masks = np.zeros((61, *shape), np.uint8)
+    masks[7, 3, 3] = label
+    np.savez(tmp_path / "pairs.npz", image=np.zeros((61, *shape, 3), np.uint8), mask=masks)
+    with pytest.raises(DganError, match=message):
+        FewShotSet.load(tmp_path / "pairs.npz", "toonhead")
 
 
 def test_measures_of_a_cell_know_scores_and_uncertainty() -> None:
@@ -78,8 +91,12 @@ def test_measures_of_a_cell_know_scores_and_uncertainty() -> None:
     assert found["median_score"] == 0.5
 
 
+def ruler_of(pairs: Path, folder: Path) -> Ruler:
+    return Ruler(pairs, "toonhead", "toonhead", folder)
+
+
 def test_the_ruler_keeps_what_it_measured(pairs: Path, tmp_path: Path) -> None:
-    ruler = Ruler(pairs, "toonhead", "toonhead")
+    ruler = ruler_of(pairs, tmp_path)
     path = tmp_path / "results.json"
     run(ruler, Results(path), ["pixels"], [1], draws=1)
     stored = json.loads(path.read_text())
@@ -88,32 +105,55 @@ def test_the_ruler_keeps_what_it_measured(pairs: Path, tmp_path: Path) -> None:
     cell["miou"] = 0.125
     path.write_text(json.dumps(stored))
     again = Results(path)
-    run(ruler, again, ["pixels"], [1], draws=1)
-    assert again.by_method()["pixels"][1][0]["miou"] == 0.125
-    assert "12.5 ± 0.0 (1)" in report.tables(again.value, again.by_method())
+    cells = run(ruler, again, ["pixels"], [1], draws=1)
+    assert cells["pixels"][1][0]["miou"] == 0.125
+    assert "12.5 ± 0.0 (1)" in report.tables(again.value, cells)
 
 
-def test_results_of_other_weights_are_not_used(tmp_path: Path) -> None:
-    results = Results(tmp_path / "r.json")
+def test_results_that_depend_on_something_else_are_not_used(pairs: Path, tmp_path: Path) -> None:
+    ruler, results = ruler_of(pairs, tmp_path), Results(tmp_path / "r.json")
     cell = Cell("student", 1, 0)
-    results.keep("cells", cell.name, {"key": "old", "miou": 1.0})
-    assert results.cell(cell, "old") is not None
-    assert results.cell(cell, "new") is None
+    results.keep("cells", cell.name, {"key": ruler.key("student", 1), "miou": 1.0})
+    assert results.by_method(ruler, [cell])["student"][1][0]["miou"] == 1.0
+    with np.load(pairs) as stored:
+        np.savez(tmp_path / "other.npz", image=255 - stored["image"], mask=stored["mask"])
+    assert results.by_method(ruler_of(tmp_path / "other.npz", tmp_path), [cell]) == {}
 
 
-def test_results_of_something_else_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "r.json").write_text("{}")
+def test_the_key_knows_the_unets_choice_and_the_number_of_labels(
+    pairs: Path, tmp_path: Path
+) -> None:
+    ruler = ruler_of(pairs, tmp_path)
+    short, long = {"rate": 0.004, "pictures": 8}, {"rate": 0.004, "pictures": 16}
+    assert ruler.key("unet", 4, short) != ruler.key("unet", 4, long)
+    assert ruler.key("unet", 4, short) != ruler.key("unets", 4, short)
+    assert ruler.key("student", 1) != ruler.key("student", 16)
+
+
+@pytest.mark.parametrize("text", ["{}", "no JSON"])
+def test_results_of_something_else_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.json").write_text(text)
     with pytest.raises(DganError, match="holds no results"):
         Results(tmp_path / "r.json")
 
 
-def test_an_unknown_method_is_named(pairs: Path) -> None:
+def test_a_method_or_count_that_is_none_is_named(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(DganError, match="no method 'magic'"):
-        Ruler(pairs, "toonhead", "toonhead").cells(["magic"], [1], 1)
+        ruler_of(pairs, tmp_path).cells(["magic"], [1], 1)
+    with pytest.raises(DganError, match="1 to 40 labels, not 41"):
+        ruler_of(pairs, tmp_path).cells(["unet"], [4, 41], 1)
+
+
+def test_the_unets_come_when_those_that_they_are_made_of_are_there(
+    pairs: Path, tmp_path: Path
+) -> None:
+    cells = ruler_of(pairs, tmp_path).cells(["unets", "unet"], [1, 4], 2)
+    assert [cell.method for cell in cells] == ["unet"] * 12 + ["unets"] * 4
+    assert [cell.seed for cell in cells[:12:4]] == [0, 1, 2]
 
 
 def test_the_unet_baseline_chooses_rate_and_budget_on_held_back_pictures(
-    pairs: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(methods, "BUDGETS", (8, 16, 32))
     monkeypatch.setattr(methods, "RATES", (1e-6, 4e-3))
@@ -124,25 +164,32 @@ def test_the_unet_baseline_chooses_rate_and_budget_on_held_back_pictures(
     assert choice["pictures"] in (8, 16, 32)
     reached = {t["rate"]: t["miou"] for t in choice["tried"][:2]}
     assert reached[choice["rate"]] == max(reached.values())
-    outcome = methods.unet(data, Cell("unet", 4, 0), choice)
+    kept = methods.KeptUNets(choice, tmp_path / "networks", "key")
+    outcome = methods.unet(data, Cell("unet", 4, 0), kept)
     assert outcome.labels.shape == (2, 32, 32)
+    (path,) = (tmp_path / "networks").iterdir()
+    written = path.stat().st_mtime_ns
+    together = methods.unets(data, Cell("unets", 4, 0), kept)
+    assert together.uncertainty is not None
+    assert len(list((tmp_path / "networks").iterdir())) == 2
+    assert path.stat().st_mtime_ns == written  # the first one was not fitted again
 
 
 def test_every_method_labels_the_test_pictures(
-    pairs: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(methods, "InversionSettings", lambda: InversionSettings(steps=0))
     monkeypatch.setattr(
         methods, "FitSettings", lambda **more: FitSettings(steps=5, pixels=256, **more)
     )
     monkeypatch.setattr(methods, "UNetSettings", lambda seed: UNetSettings(8, seed=seed))
-    ruler = Ruler(pairs, "toonhead", "toonhead")
+    ruler = ruler_of(pairs, tmp_path)
     for method in ("interpreter+picture", "student"):
-        found = ruler.compute(Cell(method, 2, 0), None)
+        found = ruler.compute(Cell(method, 2, 0))
         assert 0 <= found["miou"] <= 1
         assert found["spearman"] is None or -1 <= found["spearman"] <= 1
         assert 0 <= found["auroc"] <= 1
-        assert len(found["key"]) == 8
+        assert found["key"] == ruler.key(method, 2)
 
 
 def test_causes_are_told_apart(
@@ -164,16 +211,40 @@ def test_causes_are_told_apart(
 
 
 def test_tables_and_plot_show_every_method(tmp_path: Path) -> None:
-    results = Results(tmp_path / "r.json")
-    results.value |= {"classes": ["background", "hair"], "area": [0.7, 0.3], "ceiling": {64: 0.71}}
-    for method, reached in (("pixels", 0.3), ("unet", 0.7), ("student", 0.76)):
-        for draw in range(2):
-            measured = {"miou": reached + draw * 0.02, "class_iou": [0.9, None], "wrong": 0.05}
-            results.keep("cells", Cell(method, 16, draw).name, {"key": "", **measured})
-    text = report.tables(results.value, results.by_method())
+    choice = {"rate": 0.004, "pictures": 9600, "plateau": False}
+    value = {
+        "classes": ["background", "hair"],
+        "area": [0.7, 0.3],
+        "ceiling": {64: 0.71},
+        "choices": {"16": choice},
+    }
+    cells = {
+        method: {
+            16: [
+                {"miou": reached + draw * 0.02, "class_iou": [0.9, None], "wrong": 0.05}
+                for draw in range(2)
+            ]
+        }
+        for method, reached in (("pixels", 0.3), ("unet", 0.7), ("student", 0.76))
+    }
+    text = report.tables(value, cells)
     assert "| U-Net from scratch | 71.0 ± 1.0 (2) |" in text
     assert "| student over the better baseline | +6.0 |" in text
+    assert "16: 0.004, 9600, still gaining at this cap." in text
     assert "64 px 71.0" in text
     assert "| background | 70.00 | 90 | 90 | 90 |" in text
-    report.plot(results.by_method(), tmp_path / "plot.svg")
+    report.plot(cells, tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_a_plot_that_cannot_be_drawn_is_refused_before_anything_is_computed() -> None:
+    with pytest.raises(DganError, match=r"plot\.xyz must end in \.png"):
+        report.check_plot(Path("plot.xyz"))
+
+
+def test_a_missing_stand_in_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DganError, match="--person"):
+        causes.load_person(tmp_path / "person.safetensors", CLASSES)
+    write_tensors(tmp_path / "other.safetensors", {"w": torch.zeros(1)})
+    with pytest.raises(DganError, match="no U-Net of 16 classes"):
+        causes.load_person(tmp_path / "other.safetensors", CLASSES)

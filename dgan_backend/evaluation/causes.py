@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dgan_backend import metrics
+from dgan_backend.errors import DganError
 from dgan_backend.evaluation.few_shot import POOL, FewShotSet
 from dgan_backend.evaluation.methods import INTERPRETER_MEMBERS, tensors, unet_labels
 from dgan_backend.generators import Generator
@@ -31,9 +32,14 @@ Steps = Callable[[Iterable[int]], Iterable[int]]
 
 
 def load_person(path: Path, classes: int) -> UNet:
-    """The stand-in for the person, a U-Net of the student's shape."""
+    """The stand-in for the person, a U-Net of the student's shape. Raises DganError."""
+    if not path.is_file():
+        raise DganError(f"there is no {path}; name the stand-in's weights with --person.")
     network = UNet(UNetConfig(), classes)
-    network.load_state_dict({k: v.float() for k, v in read_tensors(path).items()})
+    try:
+        network.load_state_dict({k: v.float() for k, v in read_tensors(path).items()})
+    except RuntimeError as error:
+        raise DganError(f"{path} is no U-Net of {classes} classes ({error}).") from error
     return network.eval().requires_grad_(False)
 
 

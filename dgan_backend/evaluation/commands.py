@@ -17,11 +17,13 @@ from dgan_backend.inversion.native import load_encoder
 
 def few_shot(args: argparse.Namespace) -> int:
     """Measure all methods from few labels; print tables, draw a plot, keep all in a JSON file."""
+    if args.plot:
+        report.check_plot(args.plot)
     results = Results(args.json)
-    ruler = Ruler(args.pairs, args.partonomy, args.generator)
+    networks = args.json.with_suffix(".networks")
+    ruler = Ruler(args.pairs, args.partonomy, args.generator, networks)
     bar = partial(tqdm, unit="cell", smoothing=0)
-    run(ruler, results, args.methods, args.counts, args.draws, args.jobs, bar)
-    cells = results.by_method()
+    cells = run(ruler, results, args.methods, args.counts, args.draws, args.jobs, bar)
     print(report.tables(results.value, cells))
     if args.plot:
         report.plot(cells, args.plot)
@@ -34,7 +36,7 @@ def causes(args: argparse.Namespace) -> int:
     data = FewShotSet.load(args.pairs, args.partonomy)
     person = load_person(args.person, data.partonomy.num_classes)
     generator = load_generator(args.generator)
-    latents = methods.all_latents(data, generator, load_encoder(args.generator)[0])
+    latents = methods.inverted(data, generator, *load_encoder(args.generator)).w
     bar = partial(tqdm, unit="picture", leave=False)
     for draw in range(args.draws):
         found = tell_apart(data, generator, latents, person, draw, bar)

@@ -5,8 +5,10 @@ A cell is one method fitted on one draw with one seed.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ DRAWS = 5
 SEEDS = 3  # of the U-Net that starts at random
 POOL = 60  # pictures that labels are drawn from; all later ones are the test
 HELD_BACK = 20  # pool pictures that no draw holds, for choosing a baseline's settings
+LARGEST = POOL - HELD_BACK  # labels that a draw can hold
+_MULTIPLE = 32  # px; U-Nets halve pictures five times
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class FewShotSet:
 
     @classmethod
     def load(cls, path: Path, partonomy: str) -> FewShotSet:
-        """Raises DganError when there are too few pictures, or their sizes differ."""
+        """Raises DganError when there are too few pictures, when they are not squares of one
+        size, and names the first mask that is not labeled whole."""
         pairs = load_pairs(path)
         if len(pairs) <= POOL:
             raise DganError(
@@ -43,7 +48,29 @@ class FewShotSet:
             )
         if len({m.shape for m in pairs.masks}) != 1:
             raise DganError(f"the pictures of {path} differ in size; make them one size.")
-        return cls(pairs, load_partonomy(partonomy))
+        height, width = pairs.masks[0].shape
+        if height != width or height % _MULTIPLE:
+            raise DganError(
+                f"the pictures of {path} are {width}x{height}; make them squares whose side is a "
+                f"multiple of {_MULTIPLE}."
+            )
+        tree = load_partonomy(partonomy)
+        for name, mask in zip(pairs.names, pairs.masks, strict=True):
+            if mask.max() >= tree.num_classes:
+                raise DganError(
+                    f"the mask of {name} holds {mask.max()}; every pixel must have a class of "
+                    f"{tree.name!r}, 0 to {tree.num_classes - 1}."
+                )
+        return cls(pairs, tree)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of pictures, masks and classes."""
+        found = hashlib.sha256("\n".join(self.partonomy.classes).encode())
+        for image, mask in zip(self.pairs.images, self.pairs.masks, strict=True):
+            found.update(image.tobytes())
+            found.update(mask.tobytes())
+        return found.hexdigest()
 
     def draw(self, count: int, draw: int) -> LabeledPictures:
         """`count` labels; a larger count of the same draw holds the smaller one."""
@@ -51,7 +78,7 @@ class FewShotSet:
 
     def held_back(self, draw: int) -> LabeledPictures:
         """Pool pictures that no count of that draw holds."""
-        return self.pairs.pick(self.order(draw)[POOL - HELD_BACK :])
+        return self.pairs.pick(self.order(draw)[LARGEST:])
 
     def test(self) -> LabeledPictures:
         return self.pairs.pick(np.arange(POOL, len(self.pairs)))
@@ -74,12 +101,6 @@ class Cell:
     @property
     def name(self) -> str:
         return f"{self.method}-{self.count}-draw{self.draw}-seed{self.seed}"
-
-    @classmethod
-    def named(cls, name: str) -> Cell:
-        """The inverse of `name`; raises ValueError when it is none."""
-        method, count, draw, seed = name.rsplit("-", 3)
-        return cls(method, int(count), int(draw.removeprefix("draw")), int(seed[len("seed") :]))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,25 +15,28 @@ from torch import Tensor
 from dgan_backend import metrics
 from dgan_backend.evaluation.few_shot import POOL, Cell, FewShotSet, Outcome, Stopwatch
 from dgan_backend.generators import Generator
+from dgan_backend.generators.native import read_tensors, write_tensors
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
 from dgan_backend.interpreter.ensemble import PixelPrediction
 from dgan_backend.interpreter.picture_maps import picture_maps
-from dgan_backend.interpreter.uncertainty import image_uncertainty, score
+from dgan_backend.interpreter.uncertainty import image_uncertainty, reconstruction_factor, score
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.invert import InversionSettings
+from dgan_backend.inversion.native import InDomainErrors
 from dgan_backend.labeled import LabeledPictures
 from dgan_backend.pictures import resize, to_tensor
 from dgan_backend.reading import feature_maps, invert_all
-from dgan_backend.student.fit import UNetSettings, fit_unet
+from dgan_backend.student.fit import UNetSettings, fit_unet, new_unet
 from dgan_backend.student.native import Backbone
-from dgan_backend.student.student import StudentSettings, fit_student
+from dgan_backend.student.student import Student, StudentSettings, fit_student
 from dgan_backend.student.unet import UNet
 
-RATES = (0.001, 0.004, 0.008)
-BUDGETS = (1200, 2400, 4800, 9600)  # pictures seen; doubled until the gain is below _GAIN
+RATES = (0.002, 0.004, 0.008)
+BUDGETS = (2400, 4800, 9600, 19200)  # pictures seen; doubled until the gain is below GAIN
+GAIN = 0.01
 INTERPRETER_MEMBERS = 4  # of 10: the ruler labels 240 pictures 20 times
-_GAIN = 0.01
 _BATCH = 16
+_SECONDS = "fit_seconds"
 
 
 def pixels(data: FewShotSet, cell: Cell) -> Outcome:
@@ -52,29 +57,52 @@ def pixels(data: FewShotSet, cell: Cell) -> Outcome:
     return Outcome(np.stack(found), None, None, fitted, seconds, {})
 
 
-def interpreter(
-    data: FewShotSet, cell: Cell, generator: Generator, latents: Tensor, maps: str
-) -> Outcome:
-    """The paper's interpreter on inverted pictures, alone or with the picture's own maps.
+@dataclass(frozen=True)
+class Inverted:
+    """All pictures of the set, inverted. w: [N, num_ws, w_dim]. factors: r in [0, 1] of each.
+    seconds: what one inversion takes."""
 
-    latents: w+ of all pictures of the set, [N, num_ws, w_dim], as `all_latents` finds them.
-    """
+    w: Tensor
+    factors: list[float]
+    seconds: float
+
+
+def inverted(
+    data: FewShotSet, generator: Generator, encoder: Encoder, errors: InDomainErrors | None
+) -> Inverted:
+    """Every picture of the set by the default inversion."""
+    side, watch = generator.resolution, Stopwatch()
+    small = [resize(image, side, side) for image in data.pairs.images]
+    found = invert_all(generator, encoder, small, InversionSettings())
+    factors = [1.0] * len(small)
+    if errors is not None:
+        factors = [
+            reconstruction_factor(float(error), errors.median, errors.limit)
+            for error in found.errors
+        ]
+    return Inverted(found.w, factors, watch.seconds() / len(small))
+
+
+def interpreter(
+    data: FewShotSet, cell: Cell, generator: Generator, latents: Inverted, maps: str
+) -> Outcome:
+    """The paper's interpreter on inverted pictures, alone or with the picture's own maps."""
     draw, watch = data.draw(cell.count, cell.draw), Stopwatch()
     chosen = data.order(cell.draw)[: cell.count]
     images = tensors(draw)
     ensemble = fit_ensemble(
-        lambda n: feature_maps(generator, latents[chosen[n]][None], maps, images[n : n + 1]),
+        lambda n: feature_maps(generator, latents.w[chosen[n]][None], maps, images[n : n + 1]),
         np.stack(draw.masks),
         data.partonomy.num_classes,
         FitSettings(seed=cell.seed, members=INTERPRETER_MEMBERS),
     )
     fitted = watch.seconds()
     found = []
-    for w, image in zip(latents[POOL:], tensors(data.test()).split(1), strict=True):
+    for w, image in zip(latents.w[POOL:], tensors(data.test()).split(1), strict=True):
         read = feature_maps(generator, w[None], maps, image)
         found.append(ensemble.predict(read, (image.shape[2], image.shape[3])))
-    seconds = (watch.seconds() - fitted) / len(found)
-    return _outcome(found, [1.0] * len(found), fitted, seconds)
+    seconds = (watch.seconds() - fitted) / len(found) + latents.seconds
+    return _outcome(found, latents.factors[POOL:], fitted, seconds)
 
 
 def student(data: FewShotSet, cell: Cell, backbone: Backbone) -> Outcome:
@@ -108,39 +136,70 @@ def _outcome(
     return Outcome(labels, uncertainty, np.array(scores), fitted, seconds, {})
 
 
-def all_latents(data: FewShotSet, generator: Generator, encoder: Encoder) -> Tensor:
-    """w+ of every picture of the set by the default inversion, [N, num_ws, w_dim]."""
-    side = generator.resolution
-    small = [resize(image, side, side) for image in data.pairs.images]
-    return invert_all(generator, encoder, small, InversionSettings()).w
+@dataclass(frozen=True)
+class KeptUNets:
+    """U-Nets of one choice of rate and pictures seen, kept in a folder, so that none is fitted
+    twice. key: of all that their weights depend on."""
+
+    choice: dict[str, Any]
+    folder: Path
+    key: str
+
+    def get(self, data: FewShotSet, cell: Cell) -> tuple[UNet, float]:
+        """The network of a cell, and the seconds that its fit took."""
+        path = self.folder / f"{cell.name}-{self.key}.safetensors"
+        if not path.is_file():
+            self._fit(data, cell, path)
+        stored = read_tensors(path)
+        seconds = float(stored.pop(_SECONDS))
+        network = new_unet(data.partonomy.num_classes, cell.seed)
+        network.load_state_dict(stored)
+        return network.eval().requires_grad_(False), seconds
+
+    def _fit(self, data: FewShotSet, cell: Cell, path: Path) -> None:
+        draw, watch = data.draw(cell.count, cell.draw), Stopwatch()
+        settings = unet_settings(self.choice, cell.seed)
+        network = fit_unet(tensors(draw), masks(draw), data.partonomy.num_classes, settings)
+        seconds = torch.tensor(watch.seconds())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(path, {**network.state_dict(), _SECONDS: seconds}, dtype=None)
 
 
-def unet(data: FewShotSet, cell: Cell, choice: dict[str, Any]) -> Outcome:
-    """A U-Net that starts at random, the student's own network and augmentation.
+def unet_settings(choice: dict[str, Any], seed: int = 0) -> UNetSettings:
+    return UNetSettings(seed=seed, rate=choice["rate"], pictures=choice["pictures"])
 
-    choice: its rate and the pictures it sees, as `choose_unet` found them for this count.
-    """
-    draw, watch = data.draw(cell.count, cell.draw), Stopwatch()
-    settings = UNetSettings(seed=cell.seed, rate=choice["rate"], pictures=choice["pictures"])
-    network = fit_unet(tensors(draw), masks(draw), data.partonomy.num_classes, settings)
-    fitted = watch.seconds()
+
+def unet(data: FewShotSet, cell: Cell, kept: KeptUNets) -> Outcome:
+    """A U-Net that starts at random, the student's own network and augmentation."""
+    network, fitted = kept.get(data, cell)
+    watch = Stopwatch()
     labels = unet_labels(network, tensors(data.test()))
-    seconds = (watch.seconds() - fitted) / len(labels)
-    return Outcome(labels, None, None, fitted, seconds, {})
+    return Outcome(labels, None, None, fitted, watch.seconds() / len(labels), {})
+
+
+def unets(data: FewShotSet, cell: Cell, kept: KeptUNets) -> Outcome:
+    """As many of them as the student has, which vote as its networks do."""
+    count = StudentSettings().members
+    each = [kept.get(data, Cell("unet", cell.count, cell.draw, seed)) for seed in range(count)]
+    voting, watch = Student([network for network, _ in each]), Stopwatch()
+    found = [voting.predict(image) for image in tensors(data.test()).split(1)]
+    seconds = watch.seconds() / len(found)
+    return _outcome(found, [1.0] * len(found), sum(s for _, s in each), seconds)
 
 
 def choose_unet(data: FewShotSet, cell: Cell) -> dict[str, Any]:
     """Rate and budget of the U-Net at one count, by mIoU on the pool's held-back pictures.
 
     These 20 labels are seen by no method, so they are a favour to this baseline. First the rate,
-    at the first budget; then the budget is doubled until it gains less than a point.
+    at the first budget; then the budget is doubled until it gains less than GAIN. `plateau` says
+    whether it came to that.
     """
     held = data.held_back(cell.draw)
     tried: list[dict[str, Any]] = []
 
     def gain(rate: float, pictures: int) -> float:
         draw = data.draw(cell.count, cell.draw)
-        settings = UNetSettings(seed=cell.seed, rate=rate, pictures=pictures)
+        settings = unet_settings({"rate": rate, "pictures": pictures}, cell.seed)
         network = fit_unet(tensors(draw), masks(draw), data.partonomy.num_classes, settings)
         found = unet_labels(network, tensors(held))
         counts = metrics.confusion(np.stack(held.masks), found, data.partonomy.num_classes)
@@ -148,15 +207,15 @@ def choose_unet(data: FewShotSet, cell: Cell) -> dict[str, Any]:
         return metrics.mean_iou(counts)
 
     best = max((gain(rate, BUDGETS[0]), rate) for rate in RATES)
-    chosen, reached = BUDGETS[0], best[0]
+    chosen, reached, plateau = BUDGETS[0], best[0], False
     for budget in BUDGETS[1:]:
         now = gain(best[1], budget)
         if now > reached:
             chosen = budget
-        if now < reached + _GAIN:
+        if plateau := now < reached + GAIN:
             break
         reached = now
-    return {"rate": best[1], "pictures": chosen, "tried": tried}
+    return {"rate": best[1], "pictures": chosen, "plateau": plateau, "tried": tried}
 
 
 @torch.inference_mode()

@@ -9,28 +9,29 @@ from typing import Any
 import numpy as np
 
 from dgan_backend.errors import DganError
-from dgan_backend.evaluation.few_shot import COUNTS
-from dgan_backend.evaluation.ruler import METHODS
+from dgan_backend.evaluation.ruler import METHODS, Cells
 
 TITLES = {
     "pixels": "pixels only",
     "unet": "U-Net from scratch",
+    "unets": "two U-Nets from scratch, mirrored",
     "interpreter": "interpreter (generator's maps)",
     "interpreter+picture": "interpreter + picture",
     "student": "student (default)",
 }
-BASELINES = ("pixels", "unet")
+BASELINES = ("pixels", "unet", "unets")
 _MAIN = 16  # labels that the finer tables are of
-
-Cells = dict[str, dict[int, list[dict[str, Any]]]]
 
 
 def tables(value: dict[str, Any], cells: Cells) -> str:
-    """Markdown: mIoU by labels, the other measures at 16 labels, IoU of each class there."""
-    parts = [_by_count(cells), _ceilings(value)]
+    """Markdown: mIoU by labels, the other measures at 16 labels, IoU of each class there.
+
+    cells: at least one.
+    """
+    parts = [_by_count(cells), _choices(value, cells), _ceilings(value)]
     if any(_MAIN in by_count for by_count in cells.values()):
         parts += [_measures(cells), _classes(value, cells)]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _shown(cells: Cells) -> list[str]:
@@ -38,7 +39,7 @@ def _shown(cells: Cells) -> list[str]:
 
 
 def _by_count(cells: Cells) -> str:
-    counts = [n for n in COUNTS if any(n in by_count for by_count in cells.values())]
+    counts = sorted({count for by_count in cells.values() for count in by_count})
     rows = [["mIoU, %", *(f"{n} label{'s' if n > 1 else ''}" for n in counts)]]
     for method in _shown(cells):
         rows.append([TITLES[method], *(_spread(cells[method].get(n, []), "miou") for n in counts)])
@@ -53,6 +54,23 @@ def _gain(cells: Cells, count: int) -> str:
     better = max((v for v in found if v is not None), default=None)
     student = _mean(cells["student"].get(count, []), "miou")
     return "" if better is None or student is None else f"{(student - better) * 100:+.1f}"
+
+
+def _choices(value: dict[str, Any], cells: Cells) -> str:
+    """What the U-Nets' settings are, and whether more pictures would still have helped."""
+    counts = sorted({*cells.get("unet", {}), *cells.get("unets", {})})
+    told = []
+    for count in counts:
+        choice = value["choices"][str(count)]
+        still = "" if choice["plateau"] else ", still gaining at this cap"
+        told.append(f"{count}: {choice['rate']}, {choice['pictures']}{still}")
+    if not told:
+        return ""
+    return (
+        "U-Nets from scratch, rate and pictures seen, chosen on 20 held-back labels of draw 0: "
+        + "; ".join(told)
+        + "."
+    )
 
 
 def _ceilings(value: dict[str, Any]) -> str:
@@ -132,15 +150,20 @@ def causes(found: dict[str, dict[str, float]]) -> str:
     return _markdown(rows)
 
 
-def plot(cells: Cells, path: Path) -> None:
-    """mIoU over the number of labels, mean and deviation; the suffix says the format.
-
-    Raises DganError when matplotlib is not installed.
-    """
+def check_plot(path: Path) -> None:
+    """Raises DganError when a plot cannot be drawn there: before hours are spent."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError:
         raise DganError("--plot needs matplotlib: pip install 'dgan-backend[evaluate]'.") from None
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise DganError(f"--plot {path} must end in .png, .svg or .pdf.")
+
+
+def plot(cells: Cells, path: Path) -> None:
+    """mIoU over the number of labels, mean and deviation; the suffix says the format."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for method in _shown(cells):
@@ -156,7 +179,8 @@ def plot(cells: Cells, path: Path) -> None:
             label=TITLES[method],
         )
     axes.set_xscale("log")
-    axes.set_xticks(COUNTS, [str(n) for n in COUNTS])
+    counts = sorted({count for by_count in cells.values() for count in by_count})
+    axes.set_xticks(counts, [str(n) for n in counts])
     axes.minorticks_off()
     axes.set_xlabel("labeled pictures")
     axes.set_ylabel("mIoU on pictures from outside, %")

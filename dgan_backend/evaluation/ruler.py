@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,75 +14,118 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dgan_backend import metrics
 from dgan_backend.errors import DganError
 from dgan_backend.evaluation import methods
-from dgan_backend.evaluation.few_shot import DRAWS, SEEDS, Cell, FewShotSet, measure
+from dgan_backend.evaluation.few_shot import (
+    DRAWS,
+    LARGEST,
+    SEEDS,
+    Cell,
+    FewShotSet,
+    Outcome,
+    measure,
+)
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.native import file_hash, generator_folder, read_card, write_json
+from dgan_backend.interpreter import FitSettings
+from dgan_backend.inversion.invert import InversionSettings
+from dgan_backend.inversion.native import WEIGHTS as ENCODER_WEIGHTS
 from dgan_backend.inversion.native import load_encoder
+from dgan_backend.student.fit import UNetSettings
 from dgan_backend.student.native import WEIGHTS as BACKBONE_WEIGHTS
 from dgan_backend.student.native import Backbone, load_backbone
+from dgan_backend.student.student import StudentSettings
 
-METHODS = ("pixels", "unet", "interpreter", "interpreter+picture", "student")
+METHODS = ("pixels", "unet", "unets", "interpreter", "interpreter+picture", "student")
 GRIDS = (32, 64, 128)  # px of the label grids whose ceiling is told
-FORMAT = "dgan-backend few-shot 1"
+FORMAT = "dgan-backend few-shot 2"
+
+Cells = dict[str, dict[int, list[dict[str, Any]]]]  # method -> count -> measured
 
 
 @dataclass(frozen=True)
 class Ruler:
-    """What is measured on what. Picklable: every process loads the parts for itself."""
+    """What is measured on what. Picklable: every process loads the parts for itself.
+
+    networks: folder that keeps the fitted U-Nets, so that they can also be measured together.
+    """
 
     pairs: Path
     partonomy: str
     generator: str
+    networks: Path
 
     def cells(self, chosen: Sequence[str], counts: Sequence[int], draws: int) -> list[Cell]:
-        """All cells, the quick methods and the seeds first that make a whole row."""
+        """All cells: one seed of all methods first, and U-Nets together when they are there.
+
+        Raises DganError for a method that is none, or a count that no draw has.
+        """
         if unknown := sorted(set(chosen) - set(METHODS)):
             raise DganError(f"there is no method {unknown[0]!r}; there are {', '.join(METHODS)}.")
-        return [
+        if wrong := [count for count in counts if not 1 <= count <= LARGEST]:
+            raise DganError(f"a draw has 1 to {LARGEST} labels, not {wrong[0]}.")
+        found = [
             Cell(method, count, draw, seed)
+            for seed in range(SEEDS)
             for method in METHODS
-            if method in chosen
             for count in counts
-            for seed in range(SEEDS if method == "unet" else 1)
             for draw in range(draws)
+            if method in chosen and seed < (SEEDS if method == "unet" else 1)
         ]
+        return sorted(found, key=lambda cell: cell.method == "unets")
 
-    def key(self, method: str, choice: dict[str, Any] | None = None) -> str:
-        """What a method's results depend on, beside code: results of another key are not used."""
-        if choice is not None and method == "unet":
-            return f"rate {choice['rate']}, {choice['pictures']} pictures"
+    def key(self, method: str, count: int, choice: dict[str, Any] | None = None) -> str:
+        """Of all that a method's results depend on, beside code; others are not used."""
+        depends = [method, _data(self).digest, *self._depends(method, count, choice)]
+        return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:12]
+
+    def _depends(self, method: str, count: int, choice: dict[str, Any] | None) -> list[Any]:
+        folder = generator_folder(self.generator)
+        if method == "choice":
+            unet = asdict(UNetSettings())
+            return [unet, methods.RATES, methods.BUDGETS, methods.GAIN]
+        if method in ("unet", "unets"):
+            return [asdict(methods.unet_settings(choice or {}))]
         if method == "student":
-            return file_hash(generator_folder(self.generator) / BACKBONE_WEIGHTS)[:8]
-        if method.startswith("interpreter"):
-            return read_card(generator_folder(self.generator)).sha256[:8]
-        return ""
+            student = asdict(StudentSettings().for_labels(count))
+            return [student, file_hash(folder / BACKBONE_WEIGHTS)]
+        if method == "pixels":
+            return [asdict(FitSettings())]
+        weights = [read_card(folder).sha256, file_hash(folder / ENCODER_WEIGHTS)]
+        return [
+            methods.INTERPRETER_MEMBERS,
+            asdict(FitSettings()),
+            asdict(InversionSettings()),
+            weights,
+        ]
 
     def choose(self, count: int) -> dict[str, Any]:
         """Settings of the U-Net at one count, on draw 0."""
         torch.set_num_threads(1)
         return methods.choose_unet(_data(self), Cell("unet", count, 0))
 
-    def compute(self, cell: Cell, choice: dict[str, Any] | None) -> dict[str, Any]:
-        """Fit and measure one cell."""
+    def compute(self, cell: Cell, choice: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Fit and measure one cell. choice: of the U-Net's settings, for those methods."""
         torch.set_num_threads(1)
         data = _data(self)
-        if cell.method == "pixels":
-            outcome = methods.pixels(data, cell)
-        elif cell.method == "unet":
-            outcome = methods.unet(data, cell, choice or {})
-        elif cell.method == "student":
-            outcome = methods.student(data, cell, _backbone(self))
-        else:
-            maps = "generator+picture" if cell.method.endswith("picture") else "generator"
-            network, latents = _latents(self)
-            outcome = methods.interpreter(data, cell, network, latents, maps)
+        outcome = self._outcome(data, cell, choice)
         measured = measure(np.stack(data.test().masks), outcome, data.partonomy.num_classes)
-        return {"key": self.key(cell.method, choice), **measured}
+        return {"key": self.key(cell.method, cell.count, choice), **measured}
+
+    def _outcome(self, data: FewShotSet, cell: Cell, choice: dict[str, Any] | None) -> Outcome:
+        if cell.method == "pixels":
+            return methods.pixels(data, cell)
+        if cell.method in ("unet", "unets"):
+            key = self.key("unet", cell.count, choice)
+            kept = methods.KeptUNets(choice or {}, self.networks, key)
+            return (methods.unet if cell.method == "unet" else methods.unets)(data, cell, kept)
+        if cell.method == "student":
+            return methods.student(data, cell, _backbone(self))
+        maps = "generator+picture" if cell.method.endswith("picture") else "generator"
+        network, latents = _inverted(self)
+        return methods.interpreter(data, cell, network, latents, maps)
 
 
 @lru_cache(maxsize=1)
@@ -98,37 +142,55 @@ def _backbone(ruler: Ruler) -> Backbone:
 
 
 @lru_cache(maxsize=1)
-def _latents(ruler: Ruler) -> tuple[Generator, Tensor]:
+def _inverted(ruler: Ruler) -> tuple[Generator, methods.Inverted]:
     network = load_generator(ruler.generator)
-    encoder, _ = load_encoder(ruler.generator)
-    return network, methods.all_latents(_data(ruler), network, encoder)
+    return network, methods.inverted(_data(ruler), network, *load_encoder(ruler.generator))
 
 
 class Results:
-    """The JSON file of a ruler: what was measured so far; written after each cell."""
+    """The JSON file of a ruler: what was measured so far; written after each cell.
+
+    Raises DganError when the file holds something else.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.value: dict[str, Any] = {"format": FORMAT, "choices": {}, "cells": {}}
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
-            self.value = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                self.value = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                self.value = {}
             if self.value.get("format") != FORMAT:
                 raise DganError(f"{path} holds no results of this ruler; choose another --json.")
 
-    def cell(self, cell: Cell, key: str) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self.value["cells"].get(cell.name)
-        return found if found is not None and found["key"] == key else None
+    def found(self, group: str, name: str, key: str) -> dict[str, Any] | None:
+        """What was kept under that name, if it depends on the same things."""
+        kept: dict[str, Any] | None = self.value[group].get(name)
+        return kept if kept is not None and kept["key"] == key else None
 
     def keep(self, group: str, name: str, found: Any) -> None:
         self.value.setdefault(group, {})[name] = found
         write_json(self.path, self.value)
 
-    def by_method(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
-        """Method -> count -> cells."""
-        found: dict[str, dict[int, list[dict[str, Any]]]] = {}
-        for name, measured in self.value["cells"].items():
-            cell = Cell.named(name)
-            found.setdefault(cell.method, {}).setdefault(cell.count, []).append(measured)
+    def choice(self, ruler: Ruler, count: int) -> dict[str, Any] | None:
+        """The U-Net's settings at one count, if they were chosen."""
+        return self.found("choices", str(count), ruler.key("choice", count))
+
+    def cell(self, ruler: Ruler, cell: Cell) -> dict[str, Any] | None:
+        """What was measured of a cell."""
+        choice = self.choice(ruler, cell.count) if cell.method in ("unet", "unets") else None
+        if choice is None and cell.method in ("unet", "unets"):
+            return None
+        return self.found("cells", cell.name, ruler.key(cell.method, cell.count, choice))
+
+    def by_method(self, ruler: Ruler, cells: Sequence[Cell]) -> Cells:
+        """What is there of these cells."""
+        found: Cells = {}
+        for cell in cells:
+            if measured := self.cell(ruler, cell):
+                found.setdefault(cell.method, {}).setdefault(cell.count, []).append(measured)
         return found
 
 
@@ -140,9 +202,13 @@ def run(
     draws: int = DRAWS,
     jobs: int = 1,
     progress: Callable[..., Iterable[Any]] = lambda items, total: items,
-) -> None:
-    """Compute what `results` does not hold yet, `jobs` at a time, one thread each."""
-    data = FewShotSet.load(ruler.pairs, ruler.partonomy)
+) -> Cells:
+    """Compute what `results` does not hold yet, `jobs` at a time, one thread each.
+
+    Returns what was measured of all that was asked for.
+    """
+    cells = ruler.cells(chosen, counts, draws)
+    data = _data(ruler)
     true = np.stack(data.test().masks)
     classes = data.partonomy.num_classes
     results.value["classes"] = list(data.partonomy.classes)
@@ -150,11 +216,12 @@ def run(
     results.value["ceiling"] = {g: metrics.grid_ceiling(true, g, classes) for g in GRIDS}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         try:
-            if "unet" in chosen:
+            if {"unet", "unets"} & set(chosen):
                 _choose(pool, ruler, results, counts, progress)
-            _compute(pool, ruler, results, ruler.cells(chosen, counts, draws), progress)
+            _compute(pool, ruler, results, cells, progress)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+    return results.by_method(ruler, cells)
 
 
 def _choose(
@@ -164,10 +231,12 @@ def _choose(
     counts: Sequence[int],
     progress: Callable[..., Iterable[Any]],
 ) -> None:
-    missing = [count for count in counts if str(count) not in results.value["choices"]]
-    running: dict[Future[Any], Any] = {pool.submit(ruler.choose, n): n for n in missing}
+    missing = [count for count in counts if results.choice(ruler, count) is None]
+    running: dict[Future[Any], int] = {pool.submit(ruler.choose, n): n for n in missing}
     for future in progress(as_completed(running), total=len(running)):
-        results.keep("choices", str(running[future]), future.result())
+        count = running[future]
+        key = ruler.key("choice", count)
+        results.keep("choices", str(count), {"key": key, **future.result()})
 
 
 def _compute(
@@ -177,12 +246,10 @@ def _compute(
     cells: Sequence[Cell],
     progress: Callable[..., Iterable[Any]],
 ) -> None:
-    choices = {cell: results.value["choices"].get(str(cell.count)) for cell in cells}
-    missing = [
-        cell for cell in cells if results.cell(cell, ruler.key(cell.method, choices[cell])) is None
-    ]
+    missing = [cell for cell in cells if results.cell(ruler, cell) is None]
     running: dict[Future[Any], Cell] = {
-        pool.submit(ruler.compute, cell, choices[cell]): cell for cell in missing
+        pool.submit(ruler.compute, cell, results.choice(ruler, cell.count)): cell
+        for cell in missing
     }
     done: Iterator[Future[Any]] = as_completed(running)
     for future in progress(done, total=len(running)):
