@@ -80,7 +80,12 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     )
     fit.add_argument("--members", type=_positive, default=2, help="student's [%(default)s]")
     fit.add_argument("--pictures", type=_positive, help="each of them sees at most [4800]")
-    fit.add_argument("--no-mirror", action="store_true", help="left and right differ in meaning")
+    fit.add_argument(
+        "--no-mirror",
+        action="store_true",
+        help="left and right differ in meaning; classes named `left ...` and `right ...` are "
+        "swapped in mirrored pictures without it",
+    )
     fit.set_defaults(run=partial(_workbench, "fit"))
     for command in (sample, segment, fit):
         command.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")

@@ -94,8 +94,8 @@ def fit_parts(
     Raises DganError that names the picture or mask at fault, when nothing is labeled, and when
     a student is demanded of a generator without a backbone.
     """
-    plan = plan or FitPlan()
     tree = partonomy if isinstance(partonomy, Partonomy) else load_partonomy(partonomy)
+    plan = _mirrored_right(plan or FitPlan(), tree)
     frames = _check_pairs(images, masks, tree)
     network = load_generator(generator, device)
     encoder, errors = load_encoder(generator, device)
@@ -118,6 +118,7 @@ def fit_parts(
         inversion=asdict(plan.inversion),
         outside=outside,
         maps=plan.maps,
+        backbone_id=backbone.id if student is not None and backbone is not None else "",
         training={
             "pictures": len(frames),
             "mean_error": float(found.errors.mean()),
@@ -126,6 +127,18 @@ def fit_parts(
     )
     data = TrainingSet(found.w.cpu(), torch.from_numpy(labels.masks), labels.pictures)
     return FittedParts(card, network, (encoder, errors), ensemble, student, backbone, data)
+
+
+def _mirrored_right(plan: FitPlan, tree: Partonomy) -> FitPlan:
+    """Left and right swapped in mirrored pictures, or none mirrored where that cannot be."""
+    augment = plan.student.unet.augment
+    swap = tree.mirrored
+    mirror = augment.mirror and swap is not None
+    trades = mirror and swap != tuple(range(tree.num_classes))
+    augment = replace(augment, mirror=mirror, swap=swap if swap is not None and trades else ())
+    return replace(
+        plan, student=replace(plan.student, unet=replace(plan.student.unet, augment=augment))
+    )
 
 
 @dataclass(frozen=True)
@@ -240,7 +253,9 @@ def _quick(plan: FitPlan) -> FitPlan:
             members=min(4, plan.interpreter.members),
             steps=max(1, plan.interpreter.steps // 2),
         ),
-        student=StudentSettings(1, replace(unet, pictures=max(1, unet.pictures // 2))),
+        student=StudentSettings(
+            1 if unet.augment.mirror else 2, replace(unet, pictures=max(1, unet.pictures // 2))
+        ),
     )
 
 

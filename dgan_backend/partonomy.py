@@ -74,6 +74,18 @@ class Partonomy:
         return np.array(rows, dtype=np.uint8)
 
     @cached_property
+    def mirrored(self) -> tuple[int, ...] | None:
+        """The class that each class becomes in a mirrored picture: `left` and `right` trade places.
+
+        Words of the name tell; None when a class has no counterpart, so that pictures must not be
+        mirrored.
+        """
+        index = {normalize_label(name): i for i, name in enumerate(self.classes)}
+        swapped = [index.get(_other_side(normalize_label(name))) for name in self.classes]
+        found = [i for i in swapped if i is not None]
+        return tuple(found) if len(found) == len(swapped) else None
+
+    @cached_property
     def _by_name(self) -> dict[str, Part]:
         return {part.name: part for part in self.parts}
 
@@ -227,6 +239,12 @@ def normalize_label(label: str) -> str:
     return re.sub(r"[\s_\-]+", " ", label).strip().lower()
 
 
+def _other_side(label: str) -> str:
+    """`left eye` of `right eye`; other labels as they are."""
+    sides = {"left": "right", "right": "left"}
+    return "".join(sides.get(word, word) for word in re.split(r"(\W)", label))
+
+
 def class_color(index: int) -> str:
     """A colour for class `index` that can be told from its neighbours (golden-ratio hues)."""
     hue = (index * 0.61803398875) % 1.0
@@ -278,6 +296,8 @@ def load_partonomy(name: str | Path) -> Partonomy:
     """
     path = Path(name)
     try:
+        if "\0" in str(name):  # no path has one
+            raise FileNotFoundError
         if path.suffix in (".yaml", ".yml"):
             return _read(read_yaml(path), path.stem)
         return _load_shipped(str(name))
@@ -291,6 +311,8 @@ def load_partonomy(name: str | Path) -> Partonomy:
 @cache
 def _load_shipped(name: str) -> Partonomy:
     """Read once a process: each request compares its labels with all of them."""
+    if not re.fullmatch(_NAME, name):
+        raise FileNotFoundError
     return _read(read_yaml(_shipped_folder() / f"{name}.yaml"), name)
 
 
@@ -323,6 +345,10 @@ def _read(document: Item, stem: str) -> Partonomy:
         item = items[fault.position] if fault.position is not None else fields["parts"]
         raise item.fault(str(fault)) from None
     _check_name_and_background(partonomy, items, fields.get("name", document))
+    if partonomy.num_classes < 2:
+        raise fields["parts"].fault(
+            "there is no class beside the background; give a part an index."
+        )
     if "merges" not in fields:
         return partonomy
     return replace(partonomy, merges=tuple(_read_merges(fields["merges"], partonomy.classes)))

@@ -122,6 +122,11 @@ class Segmenter:
             )
         encoder = _encoder_of(card.generator, device)
         backbone = load_backbone(card.generator, device) if student is not None else None
+        if card.backbone_id and card.backbone_id != (backbone.id if backbone else ""):
+            raise DganError(
+                f"version {card.name} needs the backbone {card.backbone_id} of {card.generator!r}, "
+                f"which has {backbone.id if backbone else 'none'}; fit it again."
+            )
         return cls(card, generator, encoder, ensemble, student, backbone, data)
 
     def save(self, folder: Path) -> None:

@@ -30,7 +30,8 @@ class VersionCard:
     generator: a shipped name or a folder; generator_id: the exact weights. inversion: the
     `InversionSettings` it was fitted with; {} = the defaults. outside: what labels pictures from
     outside, 'student' or 'interpreter'. maps: what the interpreter reads, 'generator' or
-    'generator+picture'.
+    'generator+picture'. backbone_id: of the student's backbone, which also says how familiar a
+    picture is; "" where there is none, and in versions of release 0.1.
     """
 
     name: str
@@ -41,6 +42,7 @@ class VersionCard:
     inversion: dict[str, Any] = field(default_factory=dict)
     outside: str = "interpreter"
     maps: str = "generator"
+    backbone_id: str = ""
     training: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

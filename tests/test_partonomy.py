@@ -42,6 +42,33 @@ def test_lab_of_known_colors() -> None:
     np.testing.assert_allclose(found, [[100, 0, 0], [53.24, 80.09, 67.20], [0, 0, 0]], atol=0.1)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "../toonhead", "", "toonhead.yaml\0.yaml"])
+def test_names_that_are_no_names_are_refused_as_unknown(name: str) -> None:
+    with pytest.raises(DganError, match="There is no partonomy"):
+        load_partonomy(name)
+
+
+def test_a_file_without_a_class_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("name: empty\nparts:\n  - {name: background, index: 0}\n")
+    with pytest.raises(DganError, match=r"empty\.yaml, line 2: there is no class beside"):
+        load_partonomy(path)
+
+
+def test_left_and_right_of_the_cars_trade_places_when_mirrored() -> None:
+    tree = load_partonomy("car-32")
+    assert tree.mirrored is not None
+    swapped = {tree.classes[a]: tree.classes[b] for a, b in enumerate(tree.mirrored) if a != b}
+    assert swapped == {
+        "car_light_right": "car_light_left",
+        "car_light_left": "car_light_right",
+        "tail_light_right": "tail_light_left",
+        "tail_light_left": "tail_light_right",
+    }
+    assert from_labels("own", ["Left-eye", "head/right eye"]).mirrored is None  # no counterpart
+    assert from_labels("own", ["Left-eye", "right eye", "upright"]).mirrored == (0, 2, 1, 3)
+
+
 @pytest.mark.parametrize("name", shipped_partonomies())
 def test_shipped_partonomies_load_with_colors_that_can_be_told_apart(name: str) -> None:
     """2.3 is just noticeable between two large fields (delta E 1976); parts are small."""

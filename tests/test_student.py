@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from dgan_backend.errors import DganError
 from dgan_backend.generators import load_generator
 from dgan_backend.interpreter import FitSettings
+from dgan_backend.partonomy import from_labels
 from dgan_backend.pictures import resize, to_pictures
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.augment import (
@@ -90,6 +92,54 @@ def test_a_mirrored_picture_is_the_picture_mirrored() -> None:
     wanted = torch.where(mirrored[:, None, None], masks.flip(2), masks)
     assert torch.equal(out, wanted.long())
     assert moved(images, affine, 32).shape == images.shape
+
+
+def test_left_and_right_trade_places_in_mirrored_pictures() -> None:
+    images, masks = squares(16)
+    masks[:, :, :3] = 255
+    settings = replace(STILL, mirror=True, swap=(0, 2, 1))
+    x, y = changed(images, masks, settings, torch.Generator().manual_seed(0))
+    straight = replace(settings, swap=())
+    same, plain = changed(images, masks, straight, torch.Generator().manual_seed(0))
+    assert torch.equal(x, same)
+    mirrored = (y == 2).flatten(1).any(dim=1)
+    assert 0 < mirrored.sum() < 16
+    wanted = torch.where(plain == 1, 2, plain)
+    assert torch.equal(y, torch.where(mirrored[:, None, None], wanted, plain))
+
+
+def test_a_student_tells_left_from_right() -> None:
+    """Class 1 is the left half of a bright bar, class 2 its right half: alike but for the side."""
+    images, masks = torch.full((4, 3, 32, 32), -0.8), torch.zeros(4, 32, 32, dtype=torch.uint8)
+    for n, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        image[:, 8 + 2 * n : 14 + 2 * n, 4:28] = 0.8
+        mask[8 + 2 * n : 14 + 2 * n, 4:16], mask[8 + 2 * n : 14 + 2 * n, 16:28] = 1, 2
+    augment = replace(STILL, mirror=True, swap=(0, 2, 1))
+    unet = UNetSettings(pictures=400, rate=0.01, augment=augment)
+    student = fit_student(images, masks, 3, StudentSettings(1, unet), config=TINY_UNET)
+    found = student.predict(images[:1])
+    assert (found.probabilities.argmax(dim=0) == masks[0]).float().mean() > 0.95
+    assert found.uncertainty.mean() < 0.1  # the mirrored opinion agrees
+
+
+def test_a_single_opinion_is_refused() -> None:
+    alone = UNetSettings(pictures=8, augment=STILL)
+    with pytest.raises(DganError, match="two opinions"):
+        fit_student(*squares(), 2, StudentSettings(1, alone), config=TINY_UNET)
+
+
+def test_an_interrupted_fit_ends_all_its_members() -> None:
+    """Ctrl-C reaches the main thread alone; here it comes out of the first member's progress."""
+
+    def interrupted(steps: Iterable[int]) -> Iterator[int]:
+        for step in steps:
+            if step == 2:
+                raise KeyboardInterrupt
+            yield step
+
+    settings = StudentSettings(2, UNetSettings(pictures=400_000))  # minutes, if not interrupted
+    with pytest.raises(KeyboardInterrupt):
+        fit_student(*squares(), 2, settings, config=TINY_UNET, progress=interrupted)
 
 
 @pytest.mark.parametrize(
@@ -197,9 +247,52 @@ def test_a_saved_student_labels_the_same(segmenter: Segmenter, tmp_path: Path) -
     image = labeled_pictures(1, 40, 40)[0][0]
     same = loaded.segment_image(image).labels == segmenter.segment_image(image).labels
     assert same.mean() > 0.98
+    assert loaded.student is not None
+    statistics = loaded.student.networks[0].trunk.down[0][1].running_var
+    assert segmenter.student is not None
+    assert torch.equal(statistics, segmenter.student.networks[0].trunk.down[0][1].running_var)
     (tmp_path / "v1" / "student.json").unlink()
     with pytest.raises(DganError, match=r"no student\.json"):
         Segmenter.load(tmp_path / "v1")
+
+
+def test_a_version_knows_its_backbone(tmp_path: Path) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    add_tiny_backbone(folder)
+    made = Segmenter.fit(folder, *labeled_pictures(), "toonhead", plan=QUICK)
+    made.save(tmp_path / "v1")
+    backbone = load_backbone(folder)
+    assert backbone is not None
+    changed = {k: v + 1 if v.is_floating_point() else v for k, v in backbone.tensors.items()}
+    save_backbone(folder, replace(backbone, tensors=changed))
+    with pytest.raises(DganError, match=f"needs the backbone {made.card.backbone_id}"):
+        Segmenter.load(tmp_path / "v1")
+    (folder / "backbone.json").unlink()
+    with pytest.raises(DganError, match="which has none; fit it again"):
+        Segmenter.load(tmp_path / "v1")
+
+
+@pytest.mark.parametrize(
+    ("labels", "mirror", "swap"),
+    [
+        (["eye", "mouth"], True, ()),
+        (["left eye", "mouth", "right eye"], True, (0, 3, 2, 1)),
+        (["left eye", "mouth"], False, ()),
+    ],
+)
+def test_the_names_of_classes_say_what_mirroring_does(
+    tmp_path: Path, labels: list[str], mirror: bool, swap: tuple[int, ...]
+) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    add_tiny_backbone(folder)
+    tree = from_labels("own", labels)
+    made = Segmenter.fit(folder, *labeled_pictures(classes=3), tree, plan=QUICK)
+    assert made.student is not None
+    assert (made.student.mirror, made.student.swap) == (mirror, swap)
+    made.save(tmp_path / "v1")
+    loaded = Segmenter.load(tmp_path / "v1").student
+    assert loaded is not None
+    assert (loaded.mirror, loaded.swap) == (mirror, swap)
 
 
 def test_the_better_one_on_held_back_labels_is_chosen(tmp_path: Path) -> None:

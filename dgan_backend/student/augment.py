@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +19,11 @@ class AugmentSettings:
 
     rotation: degrees to either side. scale: largest factor up or down. aspect: the same for width
     over height (as its square root). shift: share of the side.
-    mirror: half of the pictures. crop: side of the square cut out at random, as a share of the
-    picture's (in multiples of 32 px); it costs less and learns as much. color: 0 leaves colours
-    alone, 1 turns half of the pictures to any hue and changes gain, gamma, saturation and light.
+    mirror: half of the pictures. swap: the class that each class becomes in a mirrored picture,
+    where left and right differ; () = itself. crop: side of the square cut out at random, as a
+    share of the picture's (in multiples of 32 px); it costs less and learns as much. color: 0
+    leaves colours alone, 1 turns half of the pictures to any hue and changes gain, gamma,
+    saturation and light.
     """
 
     rotation: float = 20.0
@@ -28,6 +31,7 @@ class AugmentSettings:
     aspect: float = 1.1
     shift: float = 0.1
     mirror: bool = True
+    swap: tuple[int, ...] = ()
     crop: float = 0.75
     color: float = 1.0
 
@@ -69,6 +73,16 @@ def moved_masks(masks: Tensor, affine: Tensor, side: int) -> Tensor:
     grid = F.affine_grid(affine, [len(masks), 1, side, side], align_corners=False)
     found = F.grid_sample(values, grid, "nearest", padding_mode="border", align_corners=False)
     return found[:, 0].long()
+
+
+def swapped(masks: Tensor, affine: Tensor, swap: Sequence[int]) -> Tensor:
+    """Masks [N, H, W] int64 with the classes of mirrored pictures swapped; others stay."""
+    if not swap:
+        return masks
+    table = torch.arange(256, device=masks.device)
+    table[: len(swap)] = torch.tensor(swap, device=masks.device)
+    mirrored = torch.linalg.det(affine[:, :, :2].cpu()).to(masks.device) < 0
+    return torch.where(mirrored[:, None, None], table[masks], masks)
 
 
 def recolored(images: Tensor, strength: float, random: torch.Generator) -> Tensor:

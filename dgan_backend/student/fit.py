@@ -17,6 +17,7 @@ from dgan_backend.student.augment import (
     moved,
     moved_masks,
     recolored,
+    swapped,
     warp,
 )
 from dgan_backend.student.unet import UNet, UNetConfig
@@ -130,7 +131,7 @@ def changed(
     side = crop_side(whole, settings.crop)
     affine = warp(len(images), settings, side / whole, random).to(images.device)
     pictures = recolored(moved(images, affine, side), settings.color, random)
-    return pictures, moved_masks(masks, affine, side)
+    return pictures, swapped(moved_masks(masks, affine, side), affine, settings.swap)
 
 
 def class_weights(masks: Tensor, num_classes: int, balance: float) -> Tensor:

@@ -6,15 +6,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from dgan_backend.errors import DganError
-from dgan_backend.generators.native import generator_folder, read_tensors, write_json, write_tensors
+from dgan_backend.generators.native import (
+    file_hash,
+    generator_folder,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 from dgan_backend.student.familiarity import Familiarity
 from dgan_backend.student.student import Student
 from dgan_backend.student.unet import Trunk, UNet, UNetConfig, resized
@@ -22,6 +30,8 @@ from dgan_backend.student.unet import Trunk, UNet, UNetConfig, resized
 CARD, WEIGHTS = "backbone.json", "backbone.safetensors"
 _FAMILIAR = "familiarity."
 _BATCH = 8
+_ID_DIGITS = 12
+_Network = TypeVar("_Network", bound=nn.Module)
 STUDENT_CARD, STUDENT_WEIGHTS = "student.json", "student.safetensors"
 
 
@@ -29,7 +39,7 @@ STUDENT_CARD, STUDENT_WEIGHTS = "student.json", "student.safetensors"
 class Backbone:
     """A trained trunk, what is familiar to it, and how it was trained, in words and numbers.
 
-    side: px that it was shown pictures at.
+    side: px that it was shown pictures at. id: of its file, "" before there is one.
     """
 
     config: UNetConfig
@@ -37,11 +47,11 @@ class Backbone:
     side: int
     familiarity: Familiarity | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    id: str = ""
 
     @cached_property
     def trunk(self) -> Trunk:
-        trunk = Trunk(self.config).to(next(iter(self.tensors.values())).device)
-        trunk.load_state_dict(self.tensors)
+        trunk = _loaded(lambda: Trunk(self.config), self.tensors)
         return trunk.eval().requires_grad_(False)
 
     def factors(self, images: Tensor) -> list[float]:
@@ -56,9 +66,7 @@ class Backbone:
 
 def save_backbone(folder: Path, backbone: Backbone) -> None:
     """Write a backbone into its generator's folder, the trunk's weights in float16."""
-    tensors = {
-        name: t.half() if t.is_floating_point() else t for name, t in backbone.tensors.items()
-    }
+    tensors = _halved(backbone.tensors)
     card: dict[str, Any] = {"architecture": backbone.config.to_json(), "side": backbone.side}
     if known := backbone.familiarity:
         tensors |= {_FAMILIAR + "mean": known.mean, _FAMILIAR + "whitening": known.whitening}
@@ -80,7 +88,7 @@ def load_backbone(generator: str | Path, device: str = "cpu") -> Backbone | None
         config = UNetConfig.from_json(card["architecture"])
         stored = {k: v.to(device) for k, v in read_tensors(folder / WEIGHTS).items()}
         tensors = {k: v.float() for k, v in stored.items() if not k.startswith(_FAMILIAR)}
-        Trunk(config).load_state_dict(tensors)
+        _loaded(lambda: Trunk(config), tensors)
         side, familiarity = int(card["side"]), None
         if known := card.get("familiar_distances"):
             mean, whitening = stored[_FAMILIAR + "mean"], stored[_FAMILIAR + "whitening"]
@@ -89,7 +97,8 @@ def load_backbone(generator: str | Path, device: str = "cpu") -> Backbone | None
         raise DganError(f"{folder / CARD} is no backbone card ({error}).") from error
     except RuntimeError as error:
         raise DganError(f"{folder / WEIGHTS} does not fit {CARD} ({error}).") from error
-    return Backbone(config, tensors, side, familiarity, card.get("training", {}))
+    weights = file_hash(folder / WEIGHTS)[:_ID_DIGITS]
+    return Backbone(config, tensors, side, familiarity, card.get("training", {}), weights)
 
 
 def save_student(folder: Path, student: Student) -> None:
@@ -99,12 +108,13 @@ def save_student(folder: Path, student: Student) -> None:
         for number, network in enumerate(student.networks)
         for name, value in network.state_dict().items()
     }
-    write_tensors(folder / STUDENT_WEIGHTS, tensors)
+    write_tensors(folder / STUDENT_WEIGHTS, _halved(tensors), dtype=None)
     card = {
         "architecture": student.networks[0].trunk.config.to_json(),
         "networks": len(student.networks),
         "classes": student.num_classes,
         "mirror": student.mirror,
+        "swap": list(student.swap),
     }
     write_json(folder / STUDENT_CARD, card)
 
@@ -121,7 +131,7 @@ def load_student(folder: Path, device: str = "cpu") -> Student | None:
             _network(stored, f"{number}.", config, card["classes"]).to(device)
             for number in range(card["networks"])
         ]
-        return Student(networks, mirror=bool(card["mirror"]))
+        return Student(networks, bool(card["mirror"]), tuple(card.get("swap", ())))
     except (ValueError, TypeError, KeyError) as error:
         raise DganError(f"{folder / STUDENT_CARD} is no student card ({error}).") from error
     except RuntimeError as error:
@@ -130,8 +140,24 @@ def load_student(folder: Path, device: str = "cpu") -> Student | None:
         ) from error
 
 
+def _halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in float16; the statistics of batch norms, which may be small, as they are."""
+    return {
+        name: t.half() if t.is_floating_point() and ".running_" not in name else t
+        for name, t in tensors.items()
+    }
+
+
 def _network(stored: dict[str, Tensor], prefix: str, config: UNetConfig, classes: int) -> UNet:
-    network = UNet(config, classes)
     own = {k.removeprefix(prefix): v.float() for k, v in stored.items() if k.startswith(prefix)}
-    network.load_state_dict(own)
+    network = _loaded(lambda: UNet(config, classes), own)
     return network.eval().requires_grad_(False)
+
+
+def _loaded(make: Callable[[], _Network], tensors: dict[str, Tensor]) -> _Network:
+    """A network with these tensors; draws no random numbers, which a fit beside it may be at."""
+    with torch.device("meta"):
+        network = make()
+    network.load_state_dict(tensors, assign=True)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from dgan_backend.errors import DganError
 from dgan_backend.interpreter.ensemble import PixelPrediction
 from dgan_backend.interpreter.uncertainty import jensen_shannon, majority_vote
 from dgan_backend.student.fit import UNetSettings, new_unet, train_unet
@@ -34,10 +36,12 @@ class StudentSettings:
 
 @dataclass(frozen=True)
 class Student:
-    """M U-Nets. mirror: each also looks at the mirrored picture, as one more opinion."""
+    """M U-Nets. mirror: each also looks at the mirrored picture, as one more opinion. swap: the
+    class that each class becomes in a mirrored picture; () = itself."""
 
     networks: Sequence[UNet]
     mirror: bool = True
+    swap: tuple[int, ...] = ()
 
     @property
     def members(self) -> int:
@@ -55,6 +59,8 @@ class Student:
         if not self.mirror:
             return torch.stack(straight)
         flipped = [network(images.flip(3)).softmax(dim=1).flip(3) for network in self.networks]
+        if self.swap:
+            flipped = [opinion[:, list(self.swap)] for opinion in flipped]
         return torch.stack([*straight, *flipped])
 
     def predict(self, image: Tensor) -> PixelPrediction:
@@ -81,25 +87,44 @@ def fit_student(
     """Fit M members on N labeled pictures; arguments as `fit_unet` has them.
 
     On a CPU members are trained side by side, which is faster than more threads for each.
-    progress: follows the first member.
+    progress: follows the first member. Ctrl-C ends all of them after the step they are at.
+    Raises DganError when there would be a single opinion, which can disagree with none.
     """
     settings = settings or StudentSettings()
+    augment = settings.unet.augment
+    if settings.members < (1 if augment.mirror else 2):
+        raise DganError(
+            "a student needs two opinions, or its uncertainty would be 0: give it 2 members, or "
+            "let it look at mirrored pictures."
+        )
     each = [
         replace(settings.unet, seed=settings.unet.seed * 1000 + member)
         for member in range(settings.members)
     ]
     networks = [new_unet(num_classes, e.seed, config, trunk).to(images.device) for e in each]
     threads = torch.get_num_threads()
+    stop = threading.Event()
     side_by_side = min(threads, settings.members) if images.device.type == "cpu" else 1
 
     def train(member: int) -> UNet:
         torch.set_num_threads(max(1, threads // side_by_side))
         watched = progress if member == 0 else iter
-        return train_unet(networks[member], images, masks, each[member], watched)
+
+        def steps(numbers: Iterable[int]) -> Iterator[int]:
+            for number in watched(numbers):
+                if stop.is_set():
+                    raise InterruptedError
+                yield number
+
+        return train_unet(networks[member], images, masks, each[member], steps)
 
     try:
         with ThreadPoolExecutor(side_by_side) as pool:
-            fitted = list(pool.map(train, range(settings.members)))
+            try:
+                fitted = list(pool.map(train, range(settings.members)))
+            except BaseException:
+                stop.set()  # the pool waits for its threads
+                raise
     finally:
         torch.set_num_threads(threads)
-    return Student(fitted, mirror=settings.unet.augment.mirror)
+    return Student(fitted, augment.mirror, augment.swap)
