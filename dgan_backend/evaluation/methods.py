@@ -191,8 +191,8 @@ def choose_unet(data: FewShotSet, cell: Cell) -> dict[str, Any]:
     """Rate and budget of the U-Net at one count, by mIoU on the pool's held-back pictures.
 
     These 20 labels are seen by no method, so they are a favour to this baseline. First the rate,
-    at the first budget; then the budget is doubled until it gains less than GAIN. `plateau` says
-    whether it came to that.
+    at the first budget; then the budget is doubled until that gains less than GAIN. The last one
+    that gained more is taken; `plateau` says whether it came to that.
     """
     held = data.held_back(cell.draw)
     tried: list[dict[str, Any]] = []
@@ -210,11 +210,9 @@ def choose_unet(data: FewShotSet, cell: Cell) -> dict[str, Any]:
     chosen, reached, plateau = BUDGETS[0], best[0], False
     for budget in BUDGETS[1:]:
         now = gain(best[1], budget)
-        if now > reached:
-            chosen = budget
         if plateau := now < reached + GAIN:
             break
-        reached = now
+        chosen, reached = budget, now
     return {"rate": best[1], "pictures": chosen, "plateau": plateau, "tried": tried}
 
 
