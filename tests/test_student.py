@@ -115,7 +115,7 @@ def test_a_student_tells_left_from_right() -> None:
         image[:, 8 + 2 * n : 14 + 2 * n, 4:28] = 0.8
         mask[8 + 2 * n : 14 + 2 * n, 4:16], mask[8 + 2 * n : 14 + 2 * n, 16:28] = 1, 2
     augment = replace(STILL, mirror=True, swap=(0, 2, 1))
-    unet = UNetSettings(pictures=400, rate=0.01, augment=augment)
+    unet = UNetSettings(pictures=400, augment=augment)
     student = fit_student(images, masks, 3, StudentSettings(1, unet), config=TINY_UNET)
     found = student.predict(images[:1])
     assert (found.probabilities.argmax(dim=0) == masks[0]).float().mean() > 0.95
@@ -171,7 +171,7 @@ def test_class_weights_known_answer() -> None:
 def test_a_unet_learns_a_bright_square_and_ignores_what_is_not_labeled() -> None:
     images, masks = squares()
     masks[:, :, ::2] = 255
-    settings = UNetSettings(pictures=240, rate=0.01)
+    settings = UNetSettings(pictures=240)
     network = fit_unet(images, masks, 2, settings, config=TINY_UNET)
     found = network(images).argmax(dim=1)
     assert (found == (images[:, 0] > 0)).float().mean() > 0.95

@@ -20,6 +20,7 @@ from dgan_backend.student.augment import (
     swapped,
     warp,
 )
+from dgan_backend.student.muon import Muon
 from dgan_backend.student.unet import UNet, UNetConfig
 
 _NEVER = -30.0  # logit of a class that no label shows
@@ -28,14 +29,16 @@ _RISE = 0.1  # share of the steps in which the rate rises to its largest (Smith 
 
 @dataclass(frozen=True)
 class UNetSettings:
-    """pictures: seen in all, with repeats. rate: the largest of AdamW's one cycle. balance: class
+    """pictures: seen in all, with repeats. rate: the largest of Muon's one cycle, which moves the
+    kernels; rest_rate and weight_decay: of AdamW, which moves norms and head. balance: class
     weights are frequency^-balance, since without them small parts are never found. prior: how
     far that is taken back once they are found, in [0, 1]: log weights times it are subtracted
     from the logits (Menon et al., ICLR 2021, the post-hoc adjustment the other way round)."""
 
     pictures: int = 4800
     batch: int = 4
-    rate: float = 4e-3
+    rate: float = 0.1
+    rest_rate: float = 4e-3
     weight_decay: float = 0.01
     balance: float = 0.5
     prior: float = 0.6
@@ -93,23 +96,44 @@ def train_unet(
     weights = class_weights(masks, network.head.out_channels, settings.balance).to(images.device)
     with torch.inference_mode(False), torch.enable_grad():
         steps = max(4, settings.pictures // settings.batch)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), settings.rate, weight_decay=settings.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.rate, total_steps=steps, pct_start=max(_RISE, 2.0 / steps)
-        )
+        optimizers, schedules = _optimizers(network, settings, steps)
         network.train()
         for _ in progress(range(steps)):
             chosen = torch.randint(len(images), (settings.batch,), generator=random)
             x, y = changed(images[chosen], masks[chosen], settings.augment, random)
             loss = F.cross_entropy(network(x), y, weight=weights, ignore_index=IGNORE)
-            optimizer.zero_grad(set_to_none=True)
+            network.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
-            schedule.step()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
         _correct(network, weights, settings.prior)
     return network.eval().requires_grad_(False)
+
+
+def _optimizers(
+    network: UNet, settings: UNetSettings, steps: int
+) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.OneCycleLR]]:
+    """Muon for the trunk's kernels, AdamW for all else, each over one cycle of its rate."""
+    first = next(p for p in network.trunk.parameters() if p.ndim > 1)  # reads colours: no mixing
+    kernels = [p for p in network.trunk.parameters() if p.ndim > 1 and p is not first]
+    taken = {id(p) for p in kernels}
+    rest = [p for p in network.parameters() if id(p) not in taken]
+    optimizers = [
+        Muon(kernels, settings.rate),
+        torch.optim.AdamW(rest, settings.rest_rate, weight_decay=settings.weight_decay),
+    ]
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            rate,
+            total_steps=steps,
+            pct_start=max(_RISE, 2.0 / steps),
+            cycle_momentum=False,
+        )
+        for optimizer, rate in zip(optimizers, (settings.rate, settings.rest_rate), strict=True)
+    ]
+    return optimizers, schedules
 
 
 @torch.no_grad()
