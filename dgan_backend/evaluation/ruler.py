@@ -33,7 +33,6 @@ from dgan_backend.interpreter import FitSettings
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import WEIGHTS as ENCODER_WEIGHTS
 from dgan_backend.inversion.native import load_encoder
-from dgan_backend.student.fit import UNetSettings
 from dgan_backend.student.native import WEIGHTS as BACKBONE_WEIGHTS
 from dgan_backend.student.native import Backbone, load_backbone
 from dgan_backend.student.student import StudentSettings
@@ -84,7 +83,7 @@ class Ruler:
     def _depends(self, method: str, count: int, choice: dict[str, Any] | None) -> list[Any]:
         folder = generator_folder(self.generator)
         if method == "choice":
-            unet = asdict(UNetSettings())
+            unet = asdict(methods.unet_settings({"rate": 0.0, "pictures": 0}))
             return [unet, methods.RATES, methods.BUDGETS, methods.GAIN]
         if method in ("unet", "unets"):
             return [asdict(methods.unet_settings(choice or {}))]
