@@ -383,9 +383,11 @@ def test_members_trained_side_by_side_are_as_each_alone() -> None:
         assert torch.allclose(alone(images), network(images), atol=1e-3)
 
 
-def test_few_labels_are_seen_fewer_times() -> None:
+def test_few_labels_are_seen_fewer_times_at_a_smaller_rate() -> None:
     settings = StudentSettings(unet=UNetSettings(pictures=5000))
     seen = [settings.for_labels(n).unet.pictures for n in (1, 8, 100)]
     assert seen[0] < seen[-1]
     assert seen == sorted(seen)
     assert seen[-1] == 5000
+    rates = [settings.for_labels(n).unet.rate for n in (1, 4, 16, 100)]
+    assert rates == pytest.approx([0.025, 0.05, 0.1, 0.1])

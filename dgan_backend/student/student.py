@@ -18,6 +18,7 @@ from dgan_backend.student.unet import UNet, UNetConfig
 
 _FEWEST_PICTURES = 2400
 _PICTURES_A_LABEL = 600
+_FULL_RATE_LABELS = 16
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class StudentSettings:
     unet: UNetSettings = field(default_factory=UNetSettings)
 
     def for_labels(self, count: int) -> StudentSettings:
-        """With as many pictures to see as `count` labels are worth, if fewer than set."""
+        """With as many pictures to see as `count` labels are worth, if fewer than set, and a rate
+        that leaves more of the backbone as it is the fewer there are."""
         enough = max(_FEWEST_PICTURES, _PICTURES_A_LABEL * count)
-        pictures = min(self.unet.pictures, enough)
-        return replace(self, unet=replace(self.unet, pictures=pictures))
+        rate = self.unet.rate * min(1.0, count / _FULL_RATE_LABELS) ** 0.5
+        unet = replace(self.unet, pictures=min(self.unet.pictures, enough), rate=rate)
+        return replace(self, unet=unet)
 
 
 @dataclass(frozen=True)
