@@ -16,7 +16,7 @@ from dgan_backend.interpreter.uncertainty import jensen_shannon, majority_vote
 from dgan_backend.student.fit import UNetSettings, new_unet, train_unet
 from dgan_backend.student.unet import UNet, UNetConfig
 
-_FEWEST_PICTURES = 2400
+_FEWEST_PICTURES = 1200
 _PICTURES_A_LABEL = 600
 _FULL_RATE_LABELS = 16
 
