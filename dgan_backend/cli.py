@@ -79,7 +79,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
         help="what the interpreter reads [%(default)s]",
     )
     fit.add_argument("--members", type=_positive, default=2, help="student's [%(default)s]")
-    fit.add_argument("--pictures", type=_positive, help="each of them sees at most [4800]")
+    fit.add_argument("--pictures", type=_positive, help="each of them sees at most [9600]")
     fit.add_argument(
         "--no-mirror",
         action="store_true",

@@ -100,6 +100,8 @@ def fit_parts(
     network = load_generator(generator, device)
     encoder, errors = load_encoder(generator, device)
     backbone = _backbone(generator, plan.outside, device)
+    if backbone is not None:
+        plan.student.check()
     labels = _Labels.of(frames, images, masks, network, tree.num_classes)
     found = invert_all(network, encoder, labels.small, plan.inversion)
     outside, held_back = _choose(network, found, labels, backbone, plan, progress)
@@ -131,14 +133,9 @@ def fit_parts(
 
 def _mirrored_right(plan: FitPlan, tree: Partonomy) -> FitPlan:
     """Left and right swapped in mirrored pictures, or none mirrored where that cannot be."""
-    augment = plan.student.unet.augment
-    swap = tree.mirrored
-    mirror = augment.mirror and swap is not None
-    trades = mirror and swap != tuple(range(tree.num_classes))
-    augment = replace(augment, mirror=mirror, swap=swap if swap is not None and trades else ())
-    return replace(
-        plan, student=replace(plan.student, unet=replace(plan.student.unet, augment=augment))
-    )
+    unet = plan.student.unet
+    unet = replace(unet, augment=unet.augment.for_classes(tree.mirrored))
+    return replace(plan, student=replace(plan.student, unet=unet))
 
 
 @dataclass(frozen=True)

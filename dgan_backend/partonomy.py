@@ -20,6 +20,7 @@ from dgan_backend.merging import Merge, merge_by_name
 BACKGROUND = "background"
 MAX_CLASSES = 255  # a mask is uint8, and 255 marks a pixel to ignore
 DEFAULT_LABELS_NEEDED = 16
+_SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
 _NAME = r"[A-Za-z0-9][\w.-]*"  # it becomes a part of folder names
 _SHIPPED = (Path(__file__).parent / "partonomies", Path(__file__).parent.parent / "partonomies")
 
@@ -77,13 +78,23 @@ class Partonomy:
     def mirrored(self) -> tuple[int, ...] | None:
         """The class that each class becomes in a mirrored picture: `left` and `right` trade places.
 
-        Words of the name tell; None when a class has no counterpart, so that pictures must not be
-        mirrored.
+        Words of the name tell (`left eye`, `LeftEye`, `l_eye`); None when a class has no
+        counterpart (see `one_sided`), so that pictures must not be mirrored.
         """
-        index = {normalize_label(name): i for i, name in enumerate(self.classes)}
-        swapped = [index.get(_other_side(normalize_label(name))) for name in self.classes]
-        found = [i for i in swapped if i is not None]
-        return tuple(found) if len(found) == len(swapped) else None
+        if self.one_sided:
+            return None
+        index = {_words(name): i for i, name in enumerate(self.classes)}
+        return tuple(index.get(_other_side(name), i) for i, name in enumerate(self.classes))
+
+    @cached_property
+    def one_sided(self) -> tuple[str, ...]:
+        """Classes that are named `left` or `right` and have no counterpart."""
+        words = {_words(name): name for name in self.classes}
+        return tuple(
+            name
+            for own, name in words.items()
+            if {"left", "right"} & set(own) and _other_side(name) not in words
+        )
 
     @cached_property
     def _by_name(self) -> dict[str, Part]:
@@ -239,10 +250,15 @@ def normalize_label(label: str) -> str:
     return re.sub(r"[\s_\-]+", " ", label).strip().lower()
 
 
-def _other_side(label: str) -> str:
-    """`left eye` of `right eye`; other labels as they are."""
-    sides = {"left": "right", "right": "left"}
-    return "".join(sides.get(word, word) for word in re.split(r"(\W)", label))
+def _words(name: str) -> tuple[str, ...]:
+    """Of a class name, `left`, `eye` of `LeftEye`; `l` and `r` alone are sides, too."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return tuple(word for word in re.split(r"[\W_]+", apart.lower()) if word)
+
+
+def _other_side(name: str) -> tuple[str, ...]:
+    """The words of the class on the other side."""
+    return tuple(_SIDES.get(word, word) for word in _words(name))
 
 
 def class_color(index: int) -> str:

@@ -65,8 +65,23 @@ def test_left_and_right_of_the_cars_trade_places_when_mirrored() -> None:
         "tail_light_right": "tail_light_left",
         "tail_light_left": "tail_light_right",
     }
-    assert from_labels("own", ["Left-eye", "head/right eye"]).mirrored is None  # no counterpart
-    assert from_labels("own", ["Left-eye", "right eye", "upright"]).mirrored == (0, 2, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "mirrored"),
+    [
+        (["Left-eye", "right eye", "upright"], (0, 2, 1, 3)),
+        (["l_eye", "nose", "r_eye"], (0, 3, 2, 1)),
+        (["LeftEye", "RightEye"], (0, 2, 1)),
+        (["eye.L", "eye.R"], (0, 2, 1)),
+        (["r"], (0, 1)),  # a letter that is no side
+        (["Left-eye", "head/right eye"], None),
+    ],
+)
+def test_words_of_names_tell_sides(labels: list[str], mirrored: tuple[int, ...] | None) -> None:
+    tree = from_labels("own", labels)
+    assert tree.mirrored == mirrored
+    assert bool(tree.one_sided) == (mirrored is None)
 
 
 @pytest.mark.parametrize("name", shipped_partonomies())

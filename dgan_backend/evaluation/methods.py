@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from dgan_backend.inversion.native import InDomainErrors
 from dgan_backend.labeled import LabeledPictures
 from dgan_backend.pictures import resize, to_tensor
 from dgan_backend.reading import feature_maps, invert_all
+from dgan_backend.student.augment import AugmentSettings
 from dgan_backend.student.fit import UNetSettings, fit_unet, new_unet
 from dgan_backend.student.native import Backbone
 from dgan_backend.student.student import Student, StudentSettings, fit_student
@@ -112,7 +113,7 @@ def student(data: FewShotSet, cell: Cell, backbone: Backbone) -> Outcome:
         tensors(draw),
         masks(draw),
         data.partonomy.num_classes,
-        StudentSettings(unet=UNetSettings(seed=cell.seed)).for_labels(cell.count),
+        StudentSettings(unet=default_unet(data, cell.seed)).for_labels(cell.count),
         config=backbone.config,
         trunk=backbone.tensors,
     )
@@ -138,8 +139,10 @@ def _outcome(
 
 @dataclass(frozen=True)
 class KeptUNets:
-    """U-Nets of one choice of rate and pictures seen, kept in a folder, so that none is fitted
-    twice. key: of all that their weights depend on."""
+    """U-Nets of one choice of rate and pictures seen, kept in a folder for all that need them.
+
+    key: of all that their weights depend on.
+    """
 
     choice: dict[str, Any]
     folder: Path
@@ -158,15 +161,22 @@ class KeptUNets:
 
     def _fit(self, data: FewShotSet, cell: Cell, path: Path) -> None:
         draw, watch = data.draw(cell.count, cell.draw), Stopwatch()
-        settings = unet_settings(self.choice, cell.seed)
+        settings = unet_settings(data, self.choice, cell.seed)
         network = fit_unet(tensors(draw), masks(draw), data.partonomy.num_classes, settings)
         seconds = torch.tensor(watch.seconds())
         path.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(path, {**network.state_dict(), _SECONDS: seconds}, dtype=None)
 
 
-def unet_settings(choice: dict[str, Any], seed: int = 0) -> UNetSettings:
-    return UNetSettings(seed=seed, rate=choice["rate"], pictures=choice["pictures"])
+def unet_settings(data: FewShotSet, choice: dict[str, Any], seed: int = 0) -> UNetSettings:
+    """Of the U-Nets that start at random."""
+    return replace(default_unet(data, seed), rate=choice["rate"], pictures=choice["pictures"])
+
+
+def default_unet(data: FewShotSet, seed: int = 0) -> UNetSettings:
+    """As `fit` has it for these classes."""
+    augment = AugmentSettings().for_classes(data.partonomy.mirrored)
+    return UNetSettings(seed=seed, augment=augment)
 
 
 def unet(data: FewShotSet, cell: Cell, kept: KeptUNets) -> Outcome:
@@ -181,7 +191,9 @@ def unets(data: FewShotSet, cell: Cell, kept: KeptUNets) -> Outcome:
     """As many of them as the student has, which vote as its networks do."""
     count = StudentSettings().members
     each = [kept.get(data, Cell("unet", cell.count, cell.draw, seed)) for seed in range(count)]
-    voting, watch = Student([network for network, _ in each]), Stopwatch()
+    augment = default_unet(data).augment
+    voting = Student([network for network, _ in each], augment.mirror, augment.swap)
+    watch = Stopwatch()
     found = [voting.predict(image) for image in tensors(data.test()).split(1)]
     seconds = watch.seconds() / len(found)
     return _outcome(found, [1.0] * len(found), sum(s for _, s in each), seconds)
@@ -199,7 +211,7 @@ def choose_unet(data: FewShotSet, cell: Cell) -> dict[str, Any]:
 
     def gain(rate: float, pictures: int) -> float:
         draw = data.draw(cell.count, cell.draw)
-        settings = unet_settings({"rate": rate, "pictures": pictures}, cell.seed)
+        settings = unet_settings(data, {"rate": rate, "pictures": pictures}, cell.seed)
         network = fit_unet(tensors(draw), masks(draw), data.partonomy.num_classes, settings)
         found = unet_labels(network, tensors(held))
         counts = metrics.confusion(np.stack(held.masks), found, data.partonomy.num_classes)

@@ -31,8 +31,10 @@ from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.native import file_hash, generator_folder, read_card, write_json
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.inversion.invert import InversionSettings
+from dgan_backend.inversion.native import CARD as ENCODER_CARD
 from dgan_backend.inversion.native import WEIGHTS as ENCODER_WEIGHTS
 from dgan_backend.inversion.native import load_encoder
+from dgan_backend.student.native import CARD as BACKBONE_CARD
 from dgan_backend.student.native import WEIGHTS as BACKBONE_WEIGHTS
 from dgan_backend.student.native import Backbone, load_backbone
 from dgan_backend.student.student import StudentSettings
@@ -57,7 +59,7 @@ class Ruler:
     networks: Path
 
     def cells(self, chosen: Sequence[str], counts: Sequence[int], draws: int) -> list[Cell]:
-        """All cells: one seed of all methods first, and U-Nets together when they are there.
+        """All cells, one seed of all methods first.
 
         Raises DganError for a method that is none, or a count that no draw has.
         """
@@ -65,34 +67,39 @@ class Ruler:
             raise DganError(f"there is no method {unknown[0]!r}; there are {', '.join(METHODS)}.")
         if wrong := [count for count in counts if not 1 <= count <= LARGEST]:
             raise DganError(f"a draw has 1 to {LARGEST} labels, not {wrong[0]}.")
-        found = [
+        return [
             Cell(method, count, draw, seed)
             for seed in range(SEEDS)
             for method in METHODS
-            for count in counts
+            for count in dict.fromkeys(counts)
             for draw in range(draws)
             if method in chosen and seed < (SEEDS if method == "unet" else 1)
         ]
-        return sorted(found, key=lambda cell: cell.method == "unets")
 
     def key(self, method: str, count: int, choice: dict[str, Any] | None = None) -> str:
         """Of all that a method's results depend on, beside code; others are not used."""
-        depends = [method, _data(self).digest, *self._depends(method, count, choice)]
+        data = _data(self)
+        depends = [method, data.digest, *self._depends(data, method, count, choice)]
         return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:12]
 
-    def _depends(self, method: str, count: int, choice: dict[str, Any] | None) -> list[Any]:
+    def _depends(
+        self, data: FewShotSet, method: str, count: int, choice: dict[str, Any] | None
+    ) -> list[Any]:
         folder = generator_folder(self.generator)
         if method == "choice":
-            unet = asdict(methods.unet_settings({"rate": 0.0, "pictures": 0}))
+            unet = asdict(methods.unet_settings(data, {"rate": 0.0, "pictures": 0}))
             return [unet, methods.RATES, methods.BUDGETS, methods.GAIN]
         if method in ("unet", "unets"):
-            return [asdict(methods.unet_settings(choice or {}))]
+            together = [StudentSettings().members] if method == "unets" else []
+            return [asdict(methods.unet_settings(data, choice or {})), *together]
         if method == "student":
-            student = asdict(StudentSettings().for_labels(count))
-            return [student, file_hash(folder / BACKBONE_WEIGHTS)]
+            student = StudentSettings(unet=methods.default_unet(data)).for_labels(count)
+            files = [file_hash(folder / name) for name in (BACKBONE_WEIGHTS, BACKBONE_CARD)]
+            return [asdict(student), files]
         if method == "pixels":
             return [asdict(FitSettings())]
-        weights = [read_card(folder).sha256, file_hash(folder / ENCODER_WEIGHTS)]
+        files = [file_hash(folder / name) for name in (ENCODER_WEIGHTS, ENCODER_CARD)]
+        weights = [read_card(folder).sha256, *files]
         return [
             methods.INTERPRETER_MEMBERS,
             asdict(FitSettings()),
@@ -161,7 +168,7 @@ class Results:
                 self.value = json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
                 self.value = {}
-            if self.value.get("format") != FORMAT:
+            if not isinstance(self.value, dict) or self.value.get("format") != FORMAT:
                 raise DganError(f"{path} holds no results of this ruler; choose another --json.")
 
     def found(self, group: str, name: str, key: str) -> dict[str, Any] | None:
@@ -217,7 +224,9 @@ def run(
         try:
             if {"unet", "unets"} & set(chosen):
                 _choose(pool, ruler, results, counts, progress)
-            _compute(pool, ruler, results, cells, progress)
+            for together in (False, True):  # those of several U-Nets when each is there
+                these = [cell for cell in cells if (cell.method == "unets") == together]
+                _compute(pool, ruler, results, these, progress)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return results.by_method(ruler, cells)
@@ -250,6 +259,8 @@ def _compute(
         pool.submit(ruler.compute, cell, results.choice(ruler, cell.count)): cell
         for cell in missing
     }
+    if not missing:
+        return
     done: Iterator[Future[Any]] = as_completed(running)
     for future in progress(done, total=len(running)):
         results.keep("cells", running[future].name, future.result())

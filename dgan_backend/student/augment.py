@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,12 @@ class AugmentSettings:
     swap: tuple[int, ...] = ()
     crop: float = 0.75
     color: float = 1.0
+
+    def for_classes(self, mirrored: tuple[int, ...] | None) -> AugmentSettings:
+        """With these classes in mirrored pictures, or none mirrored when it is None."""
+        mirror = self.mirror and mirrored is not None
+        trade = mirror and mirrored != tuple(range(len(mirrored or ())))
+        return replace(self, mirror=mirror, swap=(mirrored or ()) if trade else ())
 
 
 def crop_side(side: int, share: float) -> int:

@@ -35,7 +35,7 @@ class UNetSettings:
     far that is taken back once they are found, in [0, 1]: log weights times it are subtracted
     from the logits (Menon et al., ICLR 2021, the post-hoc adjustment the other way round)."""
 
-    pictures: int = 4800
+    pictures: int = 9600
     batch: int = 4
     rate: float = 0.1
     rest_rate: float = 4e-3

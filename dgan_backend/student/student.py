@@ -28,6 +28,14 @@ class StudentSettings:
     members: int = 2
     unet: UNetSettings = field(default_factory=UNetSettings)
 
+    def check(self) -> None:
+        """Raises DganError when there would be a single opinion."""
+        if self.members < (1 if self.unet.augment.mirror else 2):
+            raise DganError(
+                "a student needs two opinions, or its uncertainty would be 0: give it 2 members, "
+                "since it does not look at mirrored pictures."
+            )
+
     def for_labels(self, count: int) -> StudentSettings:
         """With as many pictures to see as `count` labels are worth, if fewer than set, and a rate
         that leaves more of the backbone as it is the fewer there are."""
@@ -94,12 +102,8 @@ def fit_student(
     Raises DganError when there would be a single opinion, which can disagree with none.
     """
     settings = settings or StudentSettings()
+    settings.check()
     augment = settings.unet.augment
-    if settings.members < (1 if augment.mirror else 2):
-        raise DganError(
-            "a student needs two opinions, or its uncertainty would be 0: give it 2 members, or "
-            "let it look at mirrored pictures."
-        )
     each = [
         replace(settings.unet, seed=settings.unet.seed * 1000 + member)
         for member in range(settings.members)
