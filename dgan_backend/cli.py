@@ -177,6 +177,13 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         description="Fits every method on five draws of labels from the first 60 pictures and "
         "labels the others. Takes hours; what --json holds already is not computed again.",
     )
+    few_shot.add_argument(
+        "--json",
+        type=Path,
+        default=Path("few-shot.json"),
+        help="results; U-Nets are kept beside it, in the same name with .networks, 3 MB each "
+        "[%(default)s]",
+    )
     few_shot.add_argument("--plot", type=Path, help="mIoU over labels, to this png or svg")
     few_shot.add_argument(
         "--methods", nargs="+", default=list(_METHODS), choices=_METHODS, help="[all]"
@@ -200,6 +207,9 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         help="weights of the stand-in [%(default)s]",
     )
     causes.add_argument("--draws", type=_positive, default=2, help="[%(default)s]")
+    causes.add_argument(
+        "--json", type=Path, default=Path("causes.json"), help="results [%(default)s]"
+    )
     causes.set_defaults(run=partial(_evaluate, "causes"))
     for command in (few_shot, causes):
         command.add_argument(
@@ -210,9 +220,6 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         )
         command.add_argument("--partonomy", default="toonhead", help="[%(default)s]")
         command.add_argument("--generator", default="toonhead", help="[%(default)s]")
-        command.add_argument(
-            "--json", type=Path, default=Path("few-shot.json"), help="results [%(default)s]"
-        )
 
 
 _METHODS = ("pixels", "unet", "unets", "interpreter", "interpreter+picture", "student")

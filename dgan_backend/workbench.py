@@ -30,6 +30,7 @@ from dgan_backend.generators.stylegan2 import StyleGAN2Config
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.inversion.native import load_encoder
 from dgan_backend.labeled import load_pairs
+from dgan_backend.partonomy import Partonomy, load_partonomy
 from dgan_backend.pictures import Picture, load_picture
 from dgan_backend.records import Segmentation
 from dgan_backend.segmenter import Segmenter
@@ -107,12 +108,14 @@ def fit(args: argparse.Namespace) -> int:
     if args.out.exists():
         raise DganError(f"{args.out} exists already, and versions never change; choose another.")
     picked = pairs.pick(chosen)
+    tree = load_partonomy(args.partonomy)
+    print(_mirroring(tree), end="")
     started = time.monotonic()
     segmenter = Segmenter.fit(
         args.generator,
         picked.images,
         picked.masks,
-        args.partonomy,
+        tree,
         version=args.out.name,
         plan=_fit_plan(args),
         device=args.device,
@@ -127,6 +130,16 @@ def fit(args: argparse.Namespace) -> int:
         f"{_peak_megabytes():.0f} MB"
     )
     return 0
+
+
+def _mirroring(tree: Partonomy) -> str:
+    """A line about classes that have a side, where there are some."""
+    if tree.one_sided:
+        alone = ", ".join(tree.one_sided)
+        return f"pictures are not mirrored, as these classes have no other side: {alone}\n"
+    swapped = enumerate(tree.mirrored or ())
+    pairs = [f"{tree.classes[a]} / {tree.classes[b]}" for a, b in swapped if a < b]
+    return f"they trade places in mirrored pictures: {', '.join(pairs)}\n" if pairs else ""
 
 
 def _compared(segmenter: Segmenter) -> str:

@@ -19,7 +19,7 @@ from dgan_backend.interpreter import FitSettings
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.student.fit import UNetSettings
 from dgan_backend.student.unet import UNet, UNetConfig
-from tests.builders import tiny_generator_folder
+from tests.builders import add_tiny_backbone, tiny_generator_folder
 
 CLASSES = 16
 
@@ -130,7 +130,18 @@ def test_the_key_knows_the_unets_choice_and_the_number_of_labels(
     assert ruler.key("student", 1) != ruler.key("student", 16)
 
 
-@pytest.mark.parametrize("text", ["{}", "no JSON"])
+def test_the_key_knows_weights_and_cards(pairs: Path, tmp_path: Path) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    add_tiny_backbone(folder)
+    ruler = Ruler(pairs, "toonhead", str(folder), tmp_path)
+    for method, card in (("student", "backbone.json"), ("interpreter", "encoder.json")):
+        before = ruler.key(method, 4)
+        path = folder / card
+        path.write_text(path.read_text() + " ")
+        assert ruler.key(method, 4) != before
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON"])
 def test_results_of_something_else_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(DganError, match="holds no results"):
@@ -138,18 +149,18 @@ def test_results_of_something_else_are_refused(tmp_path: Path, text: str) -> Non
 
 
 def test_a_method_or_count_that_is_none_is_named(pairs: Path, tmp_path: Path) -> None:
+    one = ruler_of(pairs, tmp_path).cells(["pixels"], [4, 4], 1)
+    assert len(one) == 1  # said twice, done once
     with pytest.raises(DganError, match="no method 'magic'"):
         ruler_of(pairs, tmp_path).cells(["magic"], [1], 1)
     with pytest.raises(DganError, match="1 to 40 labels, not 41"):
         ruler_of(pairs, tmp_path).cells(["unet"], [4, 41], 1)
 
 
-def test_the_unets_come_when_those_that_they_are_made_of_are_there(
-    pairs: Path, tmp_path: Path
-) -> None:
+def test_one_seed_of_every_method_comes_first(pairs: Path, tmp_path: Path) -> None:
     cells = ruler_of(pairs, tmp_path).cells(["unets", "unet"], [1, 4], 2)
-    assert [cell.method for cell in cells] == ["unet"] * 12 + ["unets"] * 4
-    assert [cell.seed for cell in cells[:12:4]] == [0, 1, 2]
+    assert [cell.method for cell in cells] == ["unet"] * 4 + ["unets"] * 4 + ["unet"] * 8
+    assert [cell.seed for cell in cells] == [0] * 8 + [1] * 4 + [2] * 4
 
 
 def test_the_unet_baseline_chooses_rate_and_budget_on_held_back_pictures(
@@ -161,7 +172,6 @@ def test_the_unet_baseline_chooses_rate_and_budget_on_held_back_pictures(
     choice = methods.choose_unet(data, Cell("unet", 4, 0))
     tried = [(t["rate"], t["pictures"]) for t in choice["tried"]]
     assert tried[:2] == [(1e-6, 8), (4e-3, 8)]
-    assert choice["pictures"] in (8, 16, 32)
     reached = {t["rate"]: t["miou"] for t in choice["tried"][:2]}
     assert reached[choice["rate"]] == max(reached.values())
     kept = methods.KeptUNets(choice, tmp_path / "networks", "key")
@@ -175,6 +185,33 @@ def test_the_unet_baseline_chooses_rate_and_budget_on_held_back_pictures(
     assert path.stat().st_mtime_ns == written  # the first one was not fitted again
 
 
+@pytest.mark.parametrize(
+    ("reached", "pictures", "left"),
+    [
+        ([0.5, 0.6, 0.609, 0.7], 16, 0.009),  # less than a point more is no gain
+        ([0.5, 0.45], 8, -0.05),
+        ([0.5, 0.6, 0.7, 0.8], 64, None),  # the cap
+    ],
+)
+def test_the_last_budget_that_gained_a_point_is_taken(
+    pairs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reached: list[float],
+    pictures: int,
+    left: float | None,
+) -> None:
+    values = iter([0.4, *reached])  # the first one is of another rate
+    monkeypatch.setattr(methods, "BUDGETS", (8, 16, 32, 64))
+    monkeypatch.setattr(methods, "RATES", (0.05, 0.1))
+    monkeypatch.setattr(methods, "fit_unet", lambda *_: None)
+    monkeypatch.setattr(methods, "unet_labels", lambda *_: np.zeros((20, 32, 32), np.uint8))
+    monkeypatch.setattr(methods.metrics, "mean_iou", lambda _: next(values))
+    choice = methods.choose_unet(FewShotSet.load(pairs, "toonhead"), Cell("unet", 4, 0))
+    assert (choice["rate"], choice["pictures"]) == (0.1, pictures)
+    assert choice["left"] == (None if left is None else pytest.approx(left))
+    assert len(choice["tried"]) == 1 + len(reached)
+
+
 def test_every_method_labels_the_test_pictures(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +219,7 @@ def test_every_method_labels_the_test_pictures(
     monkeypatch.setattr(
         methods, "FitSettings", lambda **more: FitSettings(steps=5, pixels=256, **more)
     )
-    monkeypatch.setattr(methods, "UNetSettings", lambda seed: UNetSettings(8, seed=seed))
+    monkeypatch.setattr(methods, "UNetSettings", lambda **more: UNetSettings(8, **more))
     ruler = ruler_of(pairs, tmp_path)
     for method in ("interpreter+picture", "student"):
         found = ruler.compute(Cell(method, 2, 0))
@@ -211,7 +248,7 @@ def test_causes_are_told_apart(
 
 
 def test_tables_and_plot_show_every_method(tmp_path: Path) -> None:
-    choice = {"rate": 0.004, "pictures": 9600, "plateau": False}
+    choice = {"rate": 0.004, "pictures": 9600, "left": -0.0012}
     value = {
         "classes": ["background", "hair"],
         "area": [0.7, 0.3],
@@ -230,7 +267,7 @@ def test_tables_and_plot_show_every_method(tmp_path: Path) -> None:
     text = report.tables(value, cells)
     assert "| U-Net from scratch | 71.0 ± 1.0 (2) |" in text
     assert "| student over the better baseline | +6.0 |" in text
-    assert "16: 0.004, 9600, still gaining at this cap." in text
+    assert "16: 0.004, 9600 (twice as many: -0.1)." in text
     assert "64 px 71.0" in text
     assert "| background | 70.00 | 90 | 90 | 90 |" in text
     report.plot(cells, tmp_path / "plot.svg")

@@ -40,6 +40,15 @@ def test_the_short_way_over_the_gram_matrix_gives_the_same(
     np.testing.assert_allclose(orthogonal(matrix), x.T if tall else x, atol=1e-6)
 
 
+def test_single_precision_does_for_a_wide_kernel() -> None:
+    """Of the U-Net's largest shape, with singular values over three decades."""
+    random = torch.Generator().manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(96, 864, generator=random), full_matrices=False)
+    kernel = left @ torch.diag(torch.logspace(0, -3, 96)) @ right
+    exact = orthogonal(kernel.double())
+    assert (orthogonal(kernel) - exact).abs().max() < 0.005 * exact.abs().max()
+
+
 def test_a_step_known_answer() -> None:
     """Of a gradient with one direction all entries but one stay, whatever its size."""
     for size in (1e-3, 1e3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -138,8 +139,10 @@ def test_an_interrupted_fit_ends_all_its_members() -> None:
             yield step
 
     settings = StudentSettings(2, UNetSettings(pictures=400_000))  # minutes, if not interrupted
+    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         fit_student(*squares(), 2, settings, config=TINY_UNET, progress=interrupted)
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

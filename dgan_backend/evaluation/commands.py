@@ -38,8 +38,9 @@ def causes(args: argparse.Namespace) -> int:
     generator = load_generator(args.generator)
     latents = methods.inverted(data, generator, *load_encoder(args.generator)).w
     bar = partial(tqdm, unit="picture", leave=False)
+    found = {}
     for draw in range(args.draws):
-        found = tell_apart(data, generator, latents, person, draw, bar)
-        results.keep("causes", f"draw{draw}", found)
-    print(report.causes(results.value["causes"]))
+        found[f"draw{draw}"] = tell_apart(data, generator, latents, person, draw, bar)
+        results.keep("causes", f"draw{draw}", found[f"draw{draw}"])
+    print(report.causes(found))
     return 0

@@ -204,7 +204,8 @@ def choose_unet(data: FewShotSet, cell: Cell) -> dict[str, Any]:
 
     These 20 labels are seen by no method, so they are a favour to this baseline. First the rate,
     at the first budget; then the budget is doubled until that gains less than GAIN. The last one
-    that gained more is taken; `plateau` says whether it came to that.
+    that gained more is taken, and `left` says what the next one would have gained: None when
+    there was no larger one to try.
     """
     held = data.held_back(cell.draw)
     tried: list[dict[str, Any]] = []
@@ -215,17 +216,19 @@ def choose_unet(data: FewShotSet, cell: Cell) -> dict[str, Any]:
         network = fit_unet(tensors(draw), masks(draw), data.partonomy.num_classes, settings)
         found = unet_labels(network, tensors(held))
         counts = metrics.confusion(np.stack(held.masks), found, data.partonomy.num_classes)
-        tried.append({"rate": rate, "pictures": pictures, "miou": metrics.mean_iou(counts)})
-        return metrics.mean_iou(counts)
+        reached = metrics.mean_iou(counts)
+        tried.append({"rate": rate, "pictures": pictures, "miou": reached})
+        return reached
 
     best = max((gain(rate, BUDGETS[0]), rate) for rate in RATES)
-    chosen, reached, plateau = BUDGETS[0], best[0], False
+    chosen, reached, left = BUDGETS[0], best[0], None
     for budget in BUDGETS[1:]:
         now = gain(best[1], budget)
-        if plateau := now < reached + GAIN:
+        if now < reached + GAIN:
+            left = now - reached
             break
         chosen, reached = budget, now
-    return {"rate": best[1], "pictures": chosen, "plateau": plateau, "tried": tried}
+    return {"rate": best[1], "pictures": chosen, "left": left, "tried": tried}
 
 
 @torch.inference_mode()

@@ -57,19 +57,18 @@ def _gain(cells: Cells, count: int) -> str:
 
 
 def _choices(value: dict[str, Any], cells: Cells) -> str:
-    """What the U-Nets' settings are, and whether more pictures would still have helped."""
+    """What the U-Nets' settings are, and what twice the pictures would have gained."""
     counts = sorted({*cells.get("unet", {}), *cells.get("unets", {})})
     told = []
     for count in counts:
         choice = value["choices"][str(count)]
-        still = "" if choice["plateau"] else ", still gaining at this cap"
-        told.append(f"{count}: {choice['rate']}, {choice['pictures']}{still}")
+        left = "was not tried" if choice["left"] is None else f"{100 * choice['left']:+.1f}"
+        told.append(f"{count}: {choice['rate']}, {choice['pictures']} (twice as many: {left})")
     if not told:
         return ""
     return (
-        "U-Nets from scratch, rate and pictures seen, chosen on 20 held-back labels of draw 0: "
-        + "; ".join(told)
-        + "."
+        "U-Nets from scratch, by labels: rate and pictures seen, chosen by mIoU on 20 held-back "
+        "labels of draw 0: " + "; ".join(told) + "."
     )
 
 

@@ -42,7 +42,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The matrix [M, N] with its singular values near 1 (0.7 to 1.2) and its directions kept.
+    """The matrix [M, N] with its directions kept and its singular values near 1 (0.7 to 1.2),
+    but for those that are less than about a hundredth of the largest.
 
     Newton-Schulz iterations, carried out on the smaller Gram matrix: they are polynomials p of
     X X^T times X, and p can be had without X. That takes 2 products with X in place of 10.
