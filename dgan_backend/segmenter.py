@@ -16,7 +16,7 @@ from dgan_backend.generators import Generator, load_generator
 from dgan_backend.interpreter import Ensemble
 from dgan_backend.interpreter.ensemble import PixelPrediction
 from dgan_backend.interpreter.picture_maps import PICTURE_CHANNELS
-from dgan_backend.interpreter.uncertainty import image_uncertainty, reconstruction_factor, score
+from dgan_backend.interpreter.uncertainty import expected_iou, reconstruction_factor, score
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.framing import Frame
 from dgan_backend.inversion.invert import InversionSettings
@@ -160,12 +160,11 @@ class Segmenter:
         w = self.generator.mapping(self.generator.latent_from_seed(seed), truncation=psi)
         size = (self.generator.resolution, self.generator.resolution)
         predicted = self.ensemble.predict(feature_maps(self.generator, w, self.card.maps), size)
-        uncertainty = predicted.uncertainty.float().cpu().numpy()
         return Segmentation(
             image=to_pictures(self.generator.synthesis(w).images)[0],
             labels=predicted.vote.to(torch.uint8).cpu().numpy(),
-            uncertainty=uncertainty,
-            score=_score(uncertainty, predicted, r=1.0),
+            uncertainty=predicted.uncertainty.float().cpu().numpy(),
+            score=score(expected_iou(predicted.probabilities)),
             bound=predicted.bound,
         )
 
@@ -244,12 +243,11 @@ class Segmenter:
 
     @staticmethod
     def _framed(predicted: PixelPrediction, frame: Frame, image: Picture, r: float) -> Segmentation:
-        uncertainty = frame.map(predicted.uncertainty)
         return Segmentation(
             image=image,
             labels=frame.labels(predicted.probabilities),
-            uncertainty=uncertainty,
-            score=_score(uncertainty, predicted, r),
+            uncertainty=frame.map(predicted.uncertainty),
+            score=score(expected_iou(predicted.probabilities), r),
             bound=predicted.bound,
         )
 
@@ -269,8 +267,3 @@ def _version_folder(name: str | Path) -> Path:
 
 def _encoder_of(generator: str, device: str) -> tuple[Encoder, InDomainErrors | None] | None:
     return load_encoder(generator, device) if has_encoder(generator) else None
-
-
-def _score(uncertainty: npt.NDArray[np.float32], predicted: PixelPrediction, r: float) -> float:
-    classes = len(predicted.probabilities)
-    return score(image_uncertainty(uncertainty), predicted.members, classes, r)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dgan_backend.interpreter.uncertainty import (
     entropy,
+    expected_iou,
     image_uncertainty,
     jensen_shannon,
     keep_certain,
@@ -69,10 +70,30 @@ def test_image_uncertainty_is_the_mean_of_the_top_tenth() -> None:
 
 
 def test_score() -> None:
-    assert score(0.0, members=10, classes=16) == 1.0
-    assert score(math.log(10), members=10, classes=16) == 0.0
-    assert score(math.log(4) / 2, members=10, classes=4, r=0.5) == pytest.approx(0.25)
-    assert score(0.1, members=1, classes=1) == pytest.approx(1 - 0.1 / math.log(2))
+    assert score(1.0) == 1.0
+    assert score(0.8, r=0.5) == pytest.approx(0.4)
+    assert score(0.8, r=0.0) == 0.0
+
+
+def test_expected_iou_known_answer() -> None:
+    """Two classes on four pixels; a third class is never the largest and does not count."""
+    first = torch.tensor([0.9, 0.6, 0.2, 0.1])
+    second = torch.tensor([0.1, 0.3, 0.7, 0.9])
+    third = 1 - first - second
+    probabilities = torch.stack([first, second, third]).reshape(3, 2, 2)
+    wanted = [(0.9 + 0.6) / (2 + 0.2 + 0.1), (0.7 + 0.9) / (2 + 0.1 + 0.3)]
+    assert expected_iou(probabilities) == pytest.approx(np.mean(wanted))
+
+
+def test_expected_iou_of_certain_labels_is_one_and_small_parts_weigh_as_large_ones() -> None:
+    labels = torch.zeros(16, 16, dtype=torch.long)
+    labels[0, :2] = 1
+    certain = torch.nn.functional.one_hot(labels, 3).permute(2, 0, 1).float()
+    assert expected_iou(certain) == 1.0
+    doubted = certain.clone()
+    doubted[:, 0, 0] = torch.tensor([0.4, 0.6, 0.0])  # one of the two pixels of class 1
+    wanted = [254 / 254.4, 1.6 / 2]
+    assert expected_iou(doubted) == pytest.approx(np.mean(wanted))
 
 
 def test_reconstruction_factor() -> None:

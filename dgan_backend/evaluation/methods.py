@@ -19,7 +19,7 @@ from dgan_backend.generators.native import read_tensors, write_tensors
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
 from dgan_backend.interpreter.ensemble import PixelPrediction
 from dgan_backend.interpreter.picture_maps import picture_maps
-from dgan_backend.interpreter.uncertainty import image_uncertainty, reconstruction_factor, score
+from dgan_backend.interpreter.uncertainty import expected_iou, reconstruction_factor, score
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import InDomainErrors
@@ -35,6 +35,7 @@ from dgan_backend.student.unet import UNet
 RATES = (0.02, 0.05, 0.1)  # of Muon; 0.2 is as good as 0.1 from 16 labels
 BUDGETS = (2400, 4800, 9600, 19200)  # pictures seen; doubled until the gain is below GAIN
 GAIN = 0.01
+SCORE = "expected IoU"  # what scores are made of; part of the keys
 INTERPRETER_MEMBERS = 4  # of 10: the ruler labels 240 pictures 20 times
 _BATCH = 16
 _SECONDS = "fit_seconds"
@@ -129,10 +130,7 @@ def _outcome(
     found: list[PixelPrediction], familiar: list[float], fitted: float, seconds: float
 ) -> Outcome:
     uncertainty = np.stack([p.uncertainty.float().numpy() for p in found])
-    scores = [
-        score(image_uncertainty(u), p.members, len(p.probabilities), r)
-        for u, p, r in zip(uncertainty, found, familiar, strict=True)
-    ]
+    scores = [score(expected_iou(p.probabilities), r) for p, r in zip(found, familiar, strict=True)]
     labels = torch.stack([p.probabilities.argmax(dim=0) for p in found]).to(torch.uint8).numpy()
     return Outcome(labels, uncertainty, np.array(scores), fitted, seconds, {})
 

@@ -90,16 +90,16 @@ class Ruler:
             unet = asdict(methods.unet_settings(data, {"rate": 0.0, "pictures": 0}))
             return [unet, methods.RATES, methods.BUDGETS, methods.GAIN]
         if method in ("unet", "unets"):
-            together = [StudentSettings().members] if method == "unets" else []
+            together = [StudentSettings().members, methods.SCORE] if method == "unets" else []
             return [asdict(methods.unet_settings(data, choice or {})), *together]
         if method == "student":
             student = StudentSettings(unet=methods.default_unet(data)).for_labels(count)
             files = [file_hash(folder / name) for name in (BACKBONE_WEIGHTS, BACKBONE_CARD)]
-            return [asdict(student), files]
+            return [asdict(student), files, methods.SCORE]
         if method == "pixels":
             return [asdict(FitSettings())]
         files = [file_hash(folder / name) for name in (ENCODER_WEIGHTS, ENCODER_CARD)]
-        weights = [read_card(folder).sha256, *files]
+        weights = [read_card(folder).sha256, *files, methods.SCORE]
         return [
             methods.INTERPRETER_MEMBERS,
             asdict(FitSettings()),

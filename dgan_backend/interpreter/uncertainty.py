@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 TOP_SHARE = 0.1  # an image is as uncertain as its most uncertain tenth
 
@@ -60,12 +61,26 @@ def largest(members: int, classes: int) -> float:
     return math.log(max(2, min(members, classes)))
 
 
-def score(uncertainty: float, members: int, classes: int, r: float = 1.0) -> float:
-    """How sure a segmentation is, in [0, 1]: (1 - uncertainty / ln min(M, K)) * r.
+def expected_iou(probabilities: Tensor) -> float:
+    """The mean IoU that a picture's labels can be expected to have, in [0, 1].
 
-    uncertainty: `image_uncertainty` in nats; r: `reconstruction_factor` (1 for samples).
+    probabilities: [K, H, W], whose largest are the labels. Of each class that is found, expected
+    intersection over expected union with the truth (Nowozin, CVPR 2014, equation 5): small parts
+    weigh as much as large ones, as they do in what it stands for.
     """
-    return min(max((1.0 - uncertainty / largest(members, classes)) * r, 0.0), 1.0)
+    said = F.one_hot(probabilities.argmax(dim=0), len(probabilities)).permute(2, 0, 1).bool()
+    right = torch.where(said, probabilities, 0.0).sum(dim=(1, 2))
+    missed = torch.where(said, 0.0, probabilities).sum(dim=(1, 2))
+    sizes = said.sum(dim=(1, 2))
+    return float((right / (sizes + missed).clamp_min(1e-9))[sizes > 0].mean())
+
+
+def score(expected: float, r: float = 1.0) -> float:
+    """How good a segmentation may be taken to be, in [0, 1]: `expected_iou` times r.
+
+    r: `reconstruction_factor` or familiarity, 1 for samples.
+    """
+    return min(max(expected * r, 0.0), 1.0)
 
 
 def keep_certain(uncertainties: npt.ArrayLike, drop: float = 0.1) -> npt.NDArray[np.intp]:
