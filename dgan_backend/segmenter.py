@@ -38,6 +38,10 @@ from dgan_backend.versions import (
 __all__ = ["Segmenter", "shipped_versions"]
 
 
+_LONGEST = 3  # times the short side; what is longer is labeled a little coarser
+_STUDENT_MULTIPLE = 32  # px; the U-Net halves its pictures five times
+
+
 class Segmenter:
     """One version at work. Made by `load` or `fit`."""
 
@@ -164,7 +168,7 @@ class Segmenter:
             image=to_pictures(self.generator.synthesis(w).images)[0],
             labels=predicted.vote.to(torch.uint8).cpu().numpy(),
             uncertainty=predicted.uncertainty.float().cpu().numpy(),
-            score=score(expected_iou(predicted.probabilities)),
+            score=score(_expected(predicted)),
             bound=predicted.bound,
         )
 
@@ -203,7 +207,8 @@ class Segmenter:
     ) -> list[tuple[PixelPrediction, float]]:
         """What it says of pictures [N, 3, S, S] in [-1, 1], and how familiar each is.
 
-        Of a picture that is not square the middle is looked at as well, as its frame is strange.
+        A picture that is not square is looked at twice, since its frame makes small what is in
+        it: the middle also says how familiar it is, and `_closer` labels it.
         """
         assert self.student is not None  # the version would not have been read
         factors = [1.0] * len(grid)
@@ -214,7 +219,19 @@ class Segmenter:
                     middle = np.stack([middle_square(image, self._backbone.side)])
                     (r,) = self._backbone.factors(to_tensor(middle).to(grid.device))
                     factors[n] = max(factors[n], r)
-        return [(self.student.predict(p), r) for p, r in zip(grid.split(1), factors, strict=True)]
+        said = [self.student.predict(picture) for picture in grid.split(1)]
+        for n, (frame, image) in enumerate(pairs):
+            if frame.height != frame.width:
+                said[n] = max(said[n], self._closer(frame, image), key=_expected)
+        return list(zip(said, factors, strict=True))
+
+    def _closer(self, frame: Frame, image: Picture) -> PixelPrediction:
+        """What the student says when the short side alone fills the label grid."""
+        assert self.student is not None
+        stretch = min(frame.side / min(frame.height, frame.width), _LONGEST)
+        side = round(self.card.label_resolution * stretch / _STUDENT_MULTIPLE) * _STUDENT_MULTIPLE
+        larger = to_tensor(np.stack([frame.picture(image, side)])).to(self.generator.device)
+        return self.student.predict(larger)
 
     def _by_interpreter(
         self, pairs: list[tuple[Frame, Picture]], grid: Tensor
@@ -247,9 +264,13 @@ class Segmenter:
             image=image,
             labels=frame.labels(predicted.probabilities),
             uncertainty=frame.map(predicted.uncertainty),
-            score=score(expected_iou(predicted.probabilities), r),
+            score=score(_expected(predicted), r),
             bound=predicted.bound,
         )
+
+
+def _expected(predicted: PixelPrediction) -> float:
+    return expected_iou(predicted.probabilities)
 
 
 def _version_folder(name: str | Path) -> Path:
