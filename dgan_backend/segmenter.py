@@ -221,15 +221,19 @@ class Segmenter:
                     factors[n] = max(factors[n], r)
         said = [self.student.predict(picture) for picture in grid.split(1)]
         for n, (frame, image) in enumerate(pairs):
-            if frame.height != frame.width:
-                said[n] = max(said[n], self._closer(frame, image), key=_expected)
+            side = self._closer_side(frame)
+            if side > self.card.label_resolution:
+                said[n] = max(said[n], self._closer(frame, image, side), key=_expected)
         return list(zip(said, factors, strict=True))
 
-    def _closer(self, frame: Frame, image: Picture) -> PixelPrediction:
-        """What the student says when the short side alone fills the label grid."""
-        assert self.student is not None
+    def _closer_side(self, frame: Frame) -> int:
+        """Side of the square, px, in which the short side of a picture fills the label grid."""
         stretch = min(frame.side / min(frame.height, frame.width), _LONGEST)
-        side = round(self.card.label_resolution * stretch / _STUDENT_MULTIPLE) * _STUDENT_MULTIPLE
+        return round(self.card.label_resolution * stretch / _STUDENT_MULTIPLE) * _STUDENT_MULTIPLE
+
+    def _closer(self, frame: Frame, image: Picture, side: int) -> PixelPrediction:
+        """What the student says of a picture that is framed that large."""
+        assert self.student is not None
         larger = to_tensor(np.stack([frame.picture(image, side)])).to(self.generator.device)
         return self.student.predict(larger)
 
