@@ -65,8 +65,8 @@ def expected_iou(probabilities: Tensor) -> float:
     """The mean IoU that a picture's labels can be expected to have, in [0, 1].
 
     probabilities: [K, H, W], whose largest are the labels. Of each class that is found, expected
-    intersection over expected union with the truth (Nowozin, CVPR 2014, as an approximation): small parts
-    weigh as much as large ones, as they do in what it stands for.
+    intersection over expected union with the truth, which is near the expected IoU (Nowozin,
+    CVPR 2014): small parts weigh as much as large ones, as they do in what it stands for.
     """
     said = F.one_hot(probabilities.argmax(dim=0), len(probabilities)).permute(2, 0, 1).bool()
     right = torch.where(said, probabilities, 0.0).sum(dim=(1, 2))
