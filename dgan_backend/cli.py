@@ -168,9 +168,32 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
 
 
 def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """evaluate few-shot, evaluate causes: see evaluation/commands.py."""
+    """evaluate version, few-shot, causes: see evaluation/commands.py."""
     evaluate = commands.add_parser("evaluate", help="measure how right masks are")
     actions = evaluate.add_subparsers(dest="action", required=True, metavar="ACTION")
+    version = actions.add_parser(
+        "version",
+        help="masks and scores of one version on labeled pictures",
+        description="Labels pictures from outside and holds that against their masks: how right "
+        "the masks are, and whether score and uncertainty know it.",
+    )
+    version.add_argument("pairs", type=Path, help="folder with images/ and masks/, or an npz")
+    version.add_argument("--version", default="toonhead", help="name or folder [%(default)s]")
+    version.add_argument(
+        "--skip", type=_natural, default=0, help="leave out the first so many [%(default)s]"
+    )
+    version.add_argument(
+        "--others",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PICTURE",
+        help="pictures of something else, whose scores should be low",
+    )
+    version.add_argument("--sheet", type=Path, help="the worst pictures, to this png")
+    version.add_argument("--json", type=Path, help="all of it, and each picture's score and mIoU")
+    version.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    version.set_defaults(run=partial(_evaluate, "version"))
     few_shot = actions.add_parser(
         "few-shot",
         help="masks of outside pictures from 1, 4, 16 and 40 labels, beside baselines",
@@ -226,10 +249,12 @@ _METHODS = ("pixels", "unet", "unets", "interpreter", "interpreter+picture", "st
 
 
 def _evaluate(command: str, args: argparse.Namespace) -> int:
-    """One thread: cells run side by side in processes of their own."""
+    """With one thread where processes of its own run side by side."""
     from dgan_backend.supervision import compute
 
-    compute.restart_with(compute.environment(1))
+    alone = command == "version"
+    threads = compute.share(1, Settings.from_env().threads) if alone else 1
+    compute.restart_with(compute.environment(threads))
     from dgan_backend.evaluation import commands
 
     run: Callable[[argparse.Namespace], int] = getattr(commands, command)

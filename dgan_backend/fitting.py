@@ -18,11 +18,11 @@ from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.native import generator_folder, shipped_generators
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
-from dgan_backend.interpreter.sampling import IGNORE
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.framing import Frame
 from dgan_backend.inversion.invert import Inversion, InversionSettings
 from dgan_backend.inversion.native import InDomainErrors, load_encoder
+from dgan_backend.merging import IGNORE
 from dgan_backend.partonomy import Partonomy, load_partonomy
 from dgan_backend.pictures import Picture, check_picture, resize, to_pictures, to_tensor
 from dgan_backend.reading import feature_maps, invert_all

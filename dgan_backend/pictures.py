@@ -32,6 +32,15 @@ def load_picture(path: Path) -> Picture:
         raise DganError(f"{path} cannot be read as a picture: it {error}.") from error
 
 
+def save_picture(path: Path, picture: Picture) -> None:
+    """Write [H, W, 3] uint8, its folder made first; raises DganError for an odd ending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Image.fromarray(picture).save(path, optimize=True)
+    except ValueError as error:
+        raise DganError(f"{path} needs the ending of a picture format, such as .png.") from error
+
+
 def decode_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     """An image file -> [H, W, 3] uint8 RGB: turned as its EXIF says, first frame, over white.
 

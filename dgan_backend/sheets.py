@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dgan_backend.merging import IGNORE
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.pictures import Picture, contact_sheet
 from dgan_backend.records import Segmentation
@@ -17,8 +19,9 @@ _WIDTH = 15  # maps in a row
 
 
 def colored(labels: np.ndarray, partonomy: Partonomy) -> Picture:
-    """[H, W] class indices -> [H, W, 3] uint8 in the partonomy's colours."""
-    return partonomy.palette[labels]
+    """[H, W] class indices -> [H, W, 3] uint8 in the partonomy's colours; 255 becomes white."""
+    known = labels != IGNORE
+    return np.where(known[:, :, None], partonomy.palette[labels * known], 255).astype(np.uint8)
 
 
 def overlaid(segmentation: Segmentation, partonomy: Partonomy, opacity: float = 0.6) -> Picture:
@@ -35,16 +38,26 @@ def heat(uncertainty: np.ndarray, bound: float) -> Picture:
     return (np.clip(np.stack([level, level - 1, level - 2], axis=2), 0, 1) * 255).astype(np.uint8)
 
 
-def segmentation_sheet(segmentations: Sequence[Segmentation], partonomy: Partonomy) -> Picture:
-    """Picture, label map and uncertainty of each, three side by side, with a legend below."""
-    cells = [
-        _fitted(picture)
-        for s in segmentations
-        for picture in (s.image, colored(s.labels, partonomy), heat(s.uncertainty, s.bound))
-    ]
-    rows = [cells[i : i + _WIDTH] for i in range(0, len(cells), _WIDTH)]
+def segmentation_sheet(
+    segmentations: Sequence[Segmentation],
+    partonomy: Partonomy,
+    true: Sequence[np.ndarray] | None = None,
+) -> Picture:
+    """Picture, label map and uncertainty of each side by side, with a legend below.
+
+    true: masks [H, W] of the same pictures, 255 = ignored, shown before the label maps.
+    """
+    groups = []
+    for n, s in enumerate(segmentations):
+        masks = [s.labels] if true is None else [true[n], s.labels]
+        maps = [colored(mask, partonomy) for mask in masks]
+        groups.append([_fitted(m) for m in (s.image, *maps, heat(s.uncertainty, s.bound))])
+    beside = _WIDTH // len(groups[0])
+    rows = [list(chain(*groups[i : i + beside])) for i in range(0, len(groups), beside)]
     sheet = contact_sheet(rows)
-    return np.concatenate([sheet, _legend(partonomy, segmentations[0].bound, sheet.shape[1])])
+    shown = "picture, parts" if true is None else "picture, true parts, parts found"
+    legend = _legend(partonomy, shown, segmentations[0].bound, sheet.shape[1])
+    return np.concatenate([sheet, legend])
 
 
 def _fitted(picture: Picture) -> Picture:
@@ -61,11 +74,11 @@ def _fitted(picture: Picture) -> Picture:
     return np.asarray(cell)
 
 
-def _legend(partonomy: Partonomy, bound: float, width: int) -> Picture:
+def _legend(partonomy: Partonomy, shown: str, bound: float, width: int) -> Picture:
     entry, line = 120, 22
     texts = [(name, tuple(c)) for name, c in zip(partonomy.classes, partonomy.palette, strict=True)]
     columns = max(1, width // entry)
-    note = f"left to right: picture, parts, uncertainty (black 0 to white {bound:.2f} nats)"
+    note = f"left to right: {shown}, uncertainty (black 0 to white {bound:.2f} nats)"
     rows = math.ceil(len(texts) / columns)
     image = Image.new("RGB", (width, line * (rows + 1) + 6), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(13)

@@ -31,7 +31,7 @@ from dgan_backend.interpreter import FitSettings
 from dgan_backend.inversion.native import load_encoder
 from dgan_backend.labeled import load_pairs
 from dgan_backend.partonomy import Partonomy, load_partonomy
-from dgan_backend.pictures import Picture, load_picture
+from dgan_backend.pictures import load_picture, save_picture
 from dgan_backend.records import Segmentation
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.sheets import overlaid, segmentation_sheet
@@ -277,22 +277,14 @@ def _write(folder: Path, stem: str, segmentation: Segmentation, segmenter: Segme
     labels = Image.fromarray(segmentation.labels)
     labels.putpalette(segmenter.partonomy.palette.flatten().tolist())
     labels.save(folder / f"{stem}.labels.png")
-    _save(folder / f"{stem}.picture.png", segmentation.image)
-    _save(folder / f"{stem}.overlay.png", overlaid(segmentation, segmenter.partonomy))
+    save_picture(folder / f"{stem}.picture.png", segmentation.image)
+    save_picture(folder / f"{stem}.overlay.png", overlaid(segmentation, segmenter.partonomy))
     np.save(folder / f"{stem}.uncertainty.npy", segmentation.uncertainty)
 
 
 def _write_sheet(path: Path, found: list[Segmentation], segmenter: Segmenter) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _save(path, segmentation_sheet(found, segmenter.partonomy))
+    save_picture(path, segmentation_sheet(found, segmenter.partonomy))
     print(f"{path}: {len(found)} pictures with parts and uncertainty")
-
-
-def _save(path: Path, picture: Picture) -> None:
-    try:
-        Image.fromarray(picture).save(path, optimize=True)
-    except ValueError as error:
-        raise DganError(f"{path} needs the ending of a picture format, such as .png.") from error
 
 
 def _bar(what: str, steps: Iterable[int]) -> Iterable[int]:

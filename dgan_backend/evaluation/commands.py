@@ -1,4 +1,4 @@
-"""The commands `evaluate few-shot` and `evaluate causes`."""
+"""The commands `evaluate version`, `evaluate few-shot` and `evaluate causes`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,45 @@ from functools import partial
 
 from tqdm import tqdm
 
+from dgan_backend.errors import DganError
 from dgan_backend.evaluation import methods, report
 from dgan_backend.evaluation.causes import load_person, tell_apart
 from dgan_backend.evaluation.few_shot import FewShotSet
 from dgan_backend.evaluation.ruler import Results, Ruler, run
+from dgan_backend.evaluation.version import judge, measure_version, scores_of
 from dgan_backend.generators import load_generator
+from dgan_backend.generators.native import write_json
 from dgan_backend.inversion.native import load_encoder
+from dgan_backend.labeled import load_pairs
+from dgan_backend.pictures import load_picture, save_picture
+from dgan_backend.segmenter import Segmenter
+from dgan_backend.sheets import segmentation_sheet
+
+_WORST = 12  # pictures on a sheet
+
+
+def version(args: argparse.Namespace) -> int:
+    """Hold a version's masks and scores against labeled pictures; print, and keep as JSON."""
+    pairs = load_pairs(args.pairs)
+    if args.skip >= len(pairs):
+        raise DganError(f"{args.pairs} has {len(pairs)} pictures; --skip {args.skip} leaves none.")
+    others = [load_picture(path) for path in args.others]
+    segmenter = Segmenter.load(args.version, device=args.device)
+    bar = partial(tqdm, unit="picture")
+    found = judge(segmenter, pairs.pick(range(args.skip, len(pairs))), bar)
+    strange = scores_of(segmenter, bar(others)) if others else []
+    measured = measure_version(segmenter, found, strange)
+    print(report.version(measured))
+    if args.json:
+        write_json(args.json, measured)
+    if args.sheet:
+        worst = found.worst(_WORST)
+        shown = segmentation_sheet(
+            [j.segmentation for j in worst], segmenter.partonomy, [j.true for j in worst]
+        )
+        save_picture(args.sheet, shown)
+        print(f"{args.sheet}: the {len(worst)} pictures with the lowest mIoU, the worst first")
+    return 0
 
 
 def few_shot(args: argparse.Namespace) -> int:

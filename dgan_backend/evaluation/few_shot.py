@@ -137,16 +137,16 @@ def measure(true: npt.NDArray[np.uint8], outcome: Outcome, classes: int) -> dict
             metrics.mean_iou(metrics.confusion(t, p, classes))
             for t, p in zip(true, outcome.labels, strict=True)
         ]
-        measured["spearman"] = _or_none(metrics.spearman(outcome.scores, np.array(each)))
+        measured["spearman"] = or_none(metrics.spearman(outcome.scores, np.array(each)))
         measured["median_score"] = float(np.median(outcome.scores))
     if outcome.uncertainty is not None:
         foreground = (true > 0) | (outcome.labels > 0)
         wrong = (true != outcome.labels)[foreground]
-        measured["auroc"] = _or_none(metrics.auroc(outcome.uncertainty[foreground], wrong))
+        measured["auroc"] = or_none(metrics.auroc(outcome.uncertainty[foreground], wrong))
     return measured
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
     """NaN, which JSON does not know, as None."""
     return None if np.isnan(value) else value
 

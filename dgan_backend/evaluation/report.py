@@ -149,6 +149,31 @@ def causes(found: dict[str, dict[str, float]]) -> str:
     return _markdown(rows)
 
 
+def version(value: dict[str, Any]) -> str:
+    """Markdown: one version on labeled pictures."""
+    rows = [[f"version {value['version']}", f"{len(value['pictures'])} pictures"]]
+    for title, key, scale, unit in (
+        ("mIoU", "miou", 100, " %"),
+        ("mIoU, large classes", "miou_large", 100, " %"),
+        ("pixels to correct", "wrong", 100, " %"),
+        ("median of the pictures' mIoU", "median_picture_miou", 100, " %"),
+        ("median of their scores", "median_score", 100, " %"),
+        ("Spearman of score and mIoU", "spearman", 1, ""),
+        ("AUROC of wrong foreground pixels", "auroc", 1, ""),
+        ("a picture", "picture_seconds", 1, " s"),
+    ):
+        if value[key] is not None:
+            digits = 1 if scale == 100 else 3
+            rows.append([title, f"{scale * value[key]:.{digits}f}{unit}"])
+    if strange := value["strange_scores"]:
+        told = f"{np.median(strange):.2f}, largest {max(strange):.2f}, of {len(strange)}"
+        rows.append(["median score of pictures of something else", told])
+    classes = [["class", "IoU, %"]]
+    for name, iou in value["classes"].items():
+        classes.append([name, "" if iou is None else f"{100 * iou:.0f}"])
+    return "\n\n".join((_markdown(rows), _markdown(classes)))
+
+
 def check_plot(path: Path) -> None:
     """Raises DganError when a plot cannot be drawn there: before hours are spent."""
     try:

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dgan_backend.errors import DganError
-
-IGNORE = 255
+from dgan_backend.merging import IGNORE
 
 
 @dataclass(frozen=True)
