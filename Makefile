@@ -46,9 +46,11 @@ test: ## everything CI runs: set-up, lint, types, quick tests, end-to-end tests
 	@$(call phase,set-up,$(AGAIN) $(TEST_READY) $(STUDIO_READY) chromium)
 	$(call phase,lint,$(AGAIN) lint)
 	mkdir -p $(SCREENSHOTS)
-	echo "== tests"
+	echo "== quick tests, 2 side by side"
+	$(APP)/bin/pytest -n 2 --dist loadfile
+	echo "== end-to-end tests"
 	LABEL_STUDIO_PYTHON=$(STUDIO)/bin/python CHROMIUM=$(CHROMIUM) \
-	    SCREENSHOT_DIR=$(SCREENSHOTS) $(APP)/bin/pytest -m "not soak"
+	    SCREENSHOT_DIR=$(SCREENSHOTS) $(APP)/bin/pytest -m e2e
 
 lint: $(TEST_READY) ## ruff and mypy
 	@$(APP)/bin/ruff check .

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # side by side: threads that spin would stop each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from dgan_backend.segmenter import Segmenter

@@ -126,7 +126,11 @@ def test_an_access_token_works_until_it_expires(studio: Studio) -> None:
     assert studio.site.paths() == ["/api/projects/1/"]
 
 
-@pytest.mark.parametrize("token", ["wrong", "", jwt("refresh", 99, user=2), jwt("access", 99)])
+@pytest.mark.parametrize(
+    "token",
+    ["wrong", "", jwt("refresh", 99, user=2), jwt("access", 99)],
+    ids=["wrong", "none", "unknown refresh", "unknown access"],
+)
 def test_a_refused_token_is_explained(studio: Studio, token: str) -> None:
     with (
         LabelStudioClient(studio.site.url, token) as client,
