@@ -73,12 +73,21 @@ class DganModel(LabelStudioMLBase):
         context: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> list[dict[str, Any]]:
-        """One prediction a task, in order; see `Predictor.predict`."""
+        """One prediction a task, in order; see `Predictor.predict`.
+
+        With a context, which comes with one task, what a person points at: see `answer_task`.
+        """
+        if context and len(tasks) == 1:
+            return [self.answer_task(tasks[0], context)]
         return [self.predict_task(task) for task in tasks]
 
     def predict_task(self, task: object) -> dict[str, Any]:
         """A prediction for one task; never raises."""
         return self._predictor.predict(self._project, self._version, task)
+
+    def answer_task(self, task: object, context: object) -> dict[str, Any]:
+        """The parts that a person points at with a smart tool; never raises."""
+        return self._predictor.answer(self._project, self._version, task, context)
 
     def postponed(self, task: object) -> dict[str, Any]:
         """The entry of a task that was not reached in time."""

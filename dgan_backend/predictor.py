@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dgan_backend.errors import DganError, PassingError, TaskError
-from dgan_backend.labelstudio.client import LabelStudioClient
+from dgan_backend.interactive import regions_at
+from dgan_backend.labelstudio.binding import Binding
 from dgan_backend.labelstudio.images import load_image
 from dgan_backend.labelstudio.project import Project
+from dgan_backend.labelstudio.prompts import read_prompts
 from dgan_backend.labelstudio.regions import to_regions
+from dgan_backend.labelstudio.sites import Sites
 from dgan_backend.records import SeedLatent, Segmentation, version_name
+from dgan_backend.segmentation_cache import SegmentationCache
 from dgan_backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MAX_SITES = 32
 _SPECKS = 20_000  # polygons leave out islands below this fraction of the picture
 
 
@@ -38,8 +42,8 @@ class Predictor:
         self._settings = settings
         self._registry = registry
         self._compute = threading.Lock()
-        self._sites: dict[tuple[str, str], LabelStudioClient] = {}
-        self._sites_lock = threading.Lock()
+        self._sites = Sites(settings)
+        self._cache = SegmentationCache()
         self._failures: deque[dict[str, Any]] = deque(maxlen=500)
         if settings.label_studio_api_key and not settings.label_studio_url:
             log.warning(
@@ -66,16 +70,27 @@ class Predictor:
             return self._predict(project, version, task)
         except PassingError as error:
             return self._without_result(project, version, task, str(error))
-        except TaskError as error:
-            reason = str(error)
-        except DganError as error:
-            reason = f"Task {task_id(task)}: {error}"
-        except Exception:
-            log.exception("Task %s failed", task_id(task))
-            reason = f"Task {task_id(task)}: the backend failed on it; its log says where."
+        except Exception as error:
+            reason = _reason(task, error)
         log.warning("Project %s: %s", project.number, reason)
         self._remember(project, task, reason)
-        return {"result": [], "score": 0.0, "model_version": version, "reason": reason}
+        return _nothing(version, reason)
+
+    def answer(
+        self, project: Project, version: str, task: object, context: object
+    ) -> dict[str, Any]:
+        """The parts of a task that a person points at with a smart tool; never raises.
+
+        context: `{"result": [drawn regions]}`, see `read_prompts`
+        `{"result": [regions], "score": their mean, "model_version": version}`; no regions, score 0
+        and a `reason` where there is no part or the context cannot be used.
+        """
+        try:
+            return self._answer(project, version, task, context)
+        except Exception as error:
+            reason = _reason(task, error)
+        log.warning("Project %s, a smart tool: %s", project.number, reason)
+        return _nothing(version, reason)
 
     def postponed(self, project: Project, version: str, task: object) -> dict[str, Any]:
         """The entry of a task that was not reached in time; it is asked for again."""
@@ -110,11 +125,50 @@ class Predictor:
         )
 
     def _predict(self, project: Project, version: str, task: object) -> dict[str, Any]:
+        segmenter, binding = self._serving(project, version)
+        segmentation = self._segment(segmenter, project, version, _checked(task), renew=True)
+        regions = to_regions(
+            segmentation.labels,
+            segmentation.uncertainty,
+            binding,
+            max_uncertainty=segmentation.bound,
+            min_area=segmentation.labels.size // _SPECKS,
+        )
+        score = round(float(segmentation.score), 4)
+        return {"result": regions, "score": score, "model_version": version}
+
+    def _answer(
+        self, project: Project, version: str, task: object, context: object
+    ) -> dict[str, Any]:
+        segmenter, binding = self._serving(project, version)
+        task = _checked(task)
+        prompts = read_prompts(context, binding)
+        drawn_on = prompts[0].mask.shape
+        segmentation = self._segment(segmenter, project, version, task)
+        if segmentation.labels.shape != drawn_on:  # another picture is there by now
+            segmentation = self._segment(segmenter, project, version, task, renew=True)
+        height, width = segmentation.labels.shape
+        if (height, width) != drawn_on:
+            raise DganError(
+                f"its picture is {width} x {height}, but a region was drawn on {drawn_on[1]} x "
+                f"{drawn_on[0]}; load the task again."
+            )
+        regions = regions_at(segmentation, prompts, binding, height * width // _SPECKS)
+        if not regions:
+            return _nothing(
+                version,
+                f"Task {task_id(task)}: there is no part at that place; point at one, or choose a label first.",
+            )
+        score = sum(region["score"] for region in regions) / len(regions)
+        return {"result": regions, "score": round(score, 4), "model_version": version}
+
+    def _serving(self, project: Project, version: str) -> tuple[Segmenter, Binding]:
+        """The version's segmenter and the project's labels on its tree; raises DganError when the
+        project cannot be used or is not trained.
+        """
         binding = project.binding
         if binding is None:
             raise DganError(project.problem)
-        if not isinstance(task, Mapping):
-            raise DganError(f"A task must be an object with id and data, not {task!r:.80}.")
         partonomy = binding.partonomy
         if self._registry.current(partonomy, project.number) is None:
             first = version_name(partonomy.name, project.number, 1)
@@ -126,52 +180,71 @@ class Predictor:
                 f"MODEL_DIR/{first}`."
             )
         segmenter = self._registry.segmenter(version)
-        segmentation = self._segment(segmenter, project, task)
-        height, width = segmentation.labels.shape
-        regions = to_regions(
-            segmentation.labels,
-            segmentation.uncertainty,
-            binding.to(segmenter.partonomy),
-            max_uncertainty=segmentation.bound,
-            min_area=height * width // _SPECKS,
-        )
-        score = round(float(segmentation.score), 4)
-        return {"result": regions, "score": score, "model_version": version}
+        return segmenter, binding.to(segmenter.partonomy)
 
     def _segment(
-        self, segmenter: Segmenter, project: Project, task: Mapping[str, Any]
+        self,
+        segmenter: Segmenter,
+        project: Project,
+        version: str,
+        task: Mapping[str, Any],
+        renew: bool = False,
     ) -> Segmentation:
+        """renew: also look at a picture that was segmented before; it may have been replaced."""
         latent = _latent(task, segmenter.generator.id)
         if latent is not None:
-            with self._compute:
-                return segmenter.segment_seed(latent.seed, truncation=latent.truncation)
+            return self._cache.get((version, latent), lambda: self._sampled(segmenter, latent))
+        key = (version, *_picture(project, task))
+        cached = self._cache.renew if renew else self._cache.get
+        return cached(key, lambda: self._fetched(segmenter, project, task))
+
+    def _sampled(self, segmenter: Segmenter, latent: SeedLatent) -> Segmentation:
+        with self._compute:
+            return segmenter.segment_seed(latent.seed, truncation=latent.truncation)
+
+    def _fetched(
+        self, segmenter: Segmenter, project: Project, task: Mapping[str, Any]
+    ) -> Segmentation:
         assert project.binding is not None
         image = load_image(
             task,
             project.binding.config.image_key,
-            self._site(project),
+            self._sites.find(project),
             self._settings.allowed_image_hosts,
         )
         with self._compute:
             return segmenter.segment_image(image)
 
-    def _site(self, project: Project) -> LabelStudioClient | None:
-        """The project's Label Studio: the one in the settings, else the one /setup named.
 
-        The API key goes only to LABEL_STUDIO_URL; anybody who reaches the backend could name
-        another host in /setup.
-        """
-        named = self._settings.label_studio_url
-        url = named or project.hostname
-        token = (named and self._settings.label_studio_api_key) or project.access_token
-        if not url:
-            return None
-        with self._sites_lock:
-            if (url, token) not in self._sites:
-                if len(self._sites) >= _MAX_SITES:
-                    self._sites.clear()
-                self._sites[url, token] = LabelStudioClient(url, token, trusted=bool(named))
-            return self._sites[url, token]
+def _checked(task: object) -> Mapping[str, Any]:
+    if not isinstance(task, Mapping):
+        raise DganError(f"A task must be an object with id and data, not {task!r:.80}.")
+    return task
+
+
+def _nothing(version: str, reason: str) -> dict[str, Any]:
+    return {"result": [], "score": 0.0, "model_version": version, "reason": reason}
+
+
+def _reason(task: object, error: Exception) -> str:
+    """Why a task got no regions; what was not foreseen goes to the log."""
+    if isinstance(error, TaskError):
+        return str(error)
+    if isinstance(error, DganError):
+        return f"Task {task_id(task)}: {error}"
+    log.error("Task %s failed", task_id(task), exc_info=error)
+    return f"Task {task_id(task)}: the backend failed on it; its log says where."
+
+
+def _picture(project: Project, task: Mapping[str, Any]) -> tuple[Hashable, ...]:
+    """What tells a picture from all others. The token is in it: who cannot fetch a picture must
+    not get the parts of somebody else's.
+    """
+    assert project.binding is not None
+    data = task.get("data")
+    place = data.get(project.binding.config.image_key) if isinstance(data, Mapping) else None
+    digest = hashlib.sha256(repr(place).encode()).hexdigest()  # data URIs are long
+    return (project.hostname, project.access_token, project.number, repr(task.get("id")), digest)
 
 
 def task_id(task: object) -> Any:

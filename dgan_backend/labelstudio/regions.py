@@ -46,28 +46,59 @@ def to_regions(
     Classes without a label in the config are written as their nearest ancestor that has one.
     """
     labels = binding.folded()[labels]
-
-    def score(own: Mask, box: tuple[slice, slice] = (slice(None), slice(None))) -> Region:
-        if uncertainty is None:
-            return {}
-        sure = 1.0 - float(uncertainty[box][own].mean()) / max_uncertainty
-        return {"score": round(min(1.0, max(0.0, sure)), 4)}
-
     if binding.config.kind == "polygon":
-        return [
-            {
-                **_region(binding, ring.index, _percent(ring.points, labels.shape), labels.shape),
-                **score(ring.own, ring.box),
-            }
-            for ring in polygon.rings(labels, binding.partonomy, tolerance, min_area)
-        ]
+        return _outlined(labels, uncertainty, binding, max_uncertainty, tolerance, min_area)
     regions = []
     for index in binding.partonomy.class_order():
         mask = labels == index
         if mask.any():
-            value = _mask_value(binding.config.kind, mask)
-            regions.append({**_region(binding, index, value, labels.shape), **score(mask)})
+            regions += mask_regions(mask, index, uncertainty, binding, max_uncertainty)
     return regions
+
+
+def mask_regions(
+    mask: Mask,
+    index: int,
+    uncertainty: npt.NDArray[np.float32] | None,
+    binding: Binding,
+    max_uncertainty: float = 1.0,
+    tolerance: float = 0.75,
+    min_area: int = 0,
+) -> list[Region]:
+    """Regions of one class, which has a label: a mask [H, W] bool that is not empty gives one
+    brush or bitmask region, or a polygon for each outline. Arguments as `to_regions` has them.
+    """
+    if binding.config.kind == "polygon":
+        labels = mask * np.uint8(index)
+        return _outlined(labels, uncertainty, binding, max_uncertainty, tolerance, min_area)
+    value = _mask_value(binding.config.kind, mask)
+    region = _region(binding, index, value, mask.shape)
+    return [{**region, **_score(uncertainty, mask, max_uncertainty)}]
+
+
+def _outlined(
+    labels: LabelMap,
+    uncertainty: npt.NDArray[np.float32] | None,
+    binding: Binding,
+    max_uncertainty: float,
+    tolerance: float,
+    min_area: int,
+) -> list[Region]:
+    regions = []
+    for ring in polygon.rings(labels, binding.partonomy, tolerance, min_area):
+        region = _region(binding, ring.index, _percent(ring.points, labels.shape), labels.shape)
+        here = None if uncertainty is None else uncertainty[ring.box]
+        regions.append({**region, **_score(here, ring.own, max_uncertainty)})
+    return regions
+
+
+def _score(
+    uncertainty: npt.NDArray[np.float32] | None, own: Mask, max_uncertainty: float
+) -> Region:
+    if uncertainty is None:
+        return {}
+    sure = 1.0 - float(uncertainty[own].mean()) / max_uncertainty
+    return {"score": round(min(1.0, max(0.0, sure)), 4)}
 
 
 def to_label_map(
@@ -87,7 +118,7 @@ def to_label_map(
         if kind not in _READERS or region.get("to_name") != binding.config.image:
             continue
         index = _class(region, kind, binding)
-        mask = _read_mask(region, kind, height, width)
+        mask = read_mask(region, kind, height, width)
         kept = painted & binding.partonomy.descends[:, index][labels]
         labels[mask & ~kept] = index
         painted |= mask
@@ -140,7 +171,10 @@ def _class(region: Mapping[str, Any], kind: str, binding: Binding) -> int:
     return max(indices, key=lambda index: partonomy.depth(partonomy.classes[index]))
 
 
-def _read_mask(region: Mapping[str, Any], kind: str, height: int, width: int) -> Mask:
+def read_mask(region: Mapping[str, Any], kind: str, height: int, width: int) -> Mask:
+    """The mask [H, W] bool of a region of one of MASK_KINDS, whose value is an object; raises
+    DganError that names the region and its label when its size or its mask cannot be used.
+    """
     size = (region.get("original_width"), region.get("original_height"))
     try:
         if size != (width, height):
@@ -151,9 +185,9 @@ def _read_mask(region: Mapping[str, Any], kind: str, height: int, width: int) ->
             raise ValueError("it was drawn on the picture turned; turn the picture back first")
         return _READERS[kind](region["value"], height, width)
     except (ValueError, KeyError) as error:
-        labels = region["value"].get(f"{kind}labels")
+        labels = ", ".join(map(str, region["value"].get(f"{kind}labels") or ["no label"]))
         raise DganError(
-            f"Region {region.get('id')!r} ({', '.join(labels)}) cannot be read: {_say(error)}. "
+            f"Region {region.get('id')!r} ({labels}) cannot be read: {_say(error)}. "
             "Open its task in Label Studio, delete the region and draw it again."
         ) from error
 
@@ -183,3 +217,4 @@ def _read_polygon(value: Mapping[str, Any], height: int, width: int) -> Mask:
 
 
 _READERS = {"brush": _read_brush, "bitmask": _read_bitmask, "polygon": _read_polygon}
+MASK_KINDS = tuple(_READERS)

@@ -19,6 +19,7 @@ from dgan_backend.segmenter import shipped_versions
 log = logging.getLogger(__name__)
 
 _FETCHERS = 4  # tasks of all requests in work at a time; only one of them computes
+_SMART_TOOLS = 2  # answers to people who wait for them; they come before all tasks
 _MAX_PROJECTS = 1000
 Body = dict[str, Any]
 
@@ -26,6 +27,12 @@ Body = dict[str, Any]
 def _uid(body: Body) -> str:
     """`17.1795491060`, number and time of creation, which tells installations apart."""
     return str(body.get("project"))
+
+
+def _context(body: Body) -> Any:
+    """What a person drew with a smart tool; None in a request for ordinary predictions."""
+    params = body.get("params")
+    return params.get("context") if isinstance(params, dict) else None
 
 
 def preload(registry: Registry) -> None:
@@ -46,9 +53,11 @@ class Backend:
         self._deadline = deadline
         self._known: dict[str, Body] = {}  # the last /setup of each project, newest last
         self._pool = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="predict")
+        self._smart_pool = ThreadPoolExecutor(_SMART_TOOLS, thread_name_prefix="smart")
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._smart_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def setup(self, body: Body) -> str:
         """Remember a project; returns its version, raises DganError when it cannot be used."""
@@ -72,13 +81,23 @@ class Backend:
         return sorted(serving if uid in self._known else serving | set(shipped_versions()))
 
     async def predict(self, body: Body) -> list[Body]:
-        """One entry a task, in order, before the deadline."""
+        """One entry a task, in order, before the deadline. With a context, which comes with one
+        task, the parts that a person points at with a smart tool.
+        """
         tasks = body.get("tasks")
         if not isinstance(tasks, list):
             raise HTTPException(400, "The body needs `tasks`, a list.")
         known = self._known.get(_uid(body), {})
         config = body.get("label_config") or known.get("schema")
         model = await run_in_threadpool(self._model, body, config, known)
+        context = _context(body)
+        if context and len(tasks) == 1:
+            (task,) = tasks
+            loop = asyncio.get_running_loop()
+            return [await loop.run_in_executor(self._smart_pool, model.answer_task, task, context)]
+        return await self._predict(model, tasks)
+
+    async def _predict(self, model: DganModel, tasks: list[Any]) -> list[Body]:
         entries: list[Body | None] = [None] * len(tasks)
         # A request has at most as many tasks in the pool as the pool has threads, so a large
         # request does not keep the next one waiting for all of its tasks.

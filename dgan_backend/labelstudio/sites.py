@@ -1,0 +1,49 @@
+"""Which Label Studio a project lives in, and with which token it is spoken to."""
+
+from __future__ import annotations
+
+import threading
+
+from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.client import LabelStudioClient
+from dgan_backend.labelstudio.project import Project
+from dgan_backend.settings import Settings
+
+_MAX_SITES = 32
+
+
+class Sites:
+    """Clients by address and token. Safe to use from many threads.
+
+    The API key goes only to LABEL_STUDIO_URL; anybody who reaches the backend could name another
+    host in /setup.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._named = settings.label_studio_url
+        self._key = settings.label_studio_api_key
+        self._clients: dict[tuple[str, str], LabelStudioClient] = {}
+        self._lock = threading.Lock()
+
+    def find(self, project: Project) -> LabelStudioClient | None:
+        """The Label Studio in the settings, else the one that /setup named; None without both."""
+        url = self._named or project.hostname
+        token = (self._named and self._key) or project.access_token
+        if not url:
+            return None
+        with self._lock:
+            if (url, token) not in self._clients:
+                if len(self._clients) >= _MAX_SITES:
+                    self._clients.clear()
+                self._clients[url, token] = LabelStudioClient(url, token, trusted=bool(self._named))
+            return self._clients[url, token]
+
+    def get(self, project: Project) -> LabelStudioClient:
+        """As `find`; raises DganError where there is none."""
+        found = self.find(project)
+        if found is None:
+            raise DganError(
+                f"Where {project.name} lives is not known; set LABEL_STUDIO_URL and "
+                "LABEL_STUDIO_API_KEY."
+            )
+        return found
