@@ -33,6 +33,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     config.add_argument(
         "--control", choices=tuple(CONTROLS.values()), default="brush", help="[%(default)s]"
     )
+    config.add_argument(
+        "--smart", action="store_true", help="with tools that ask for the part under a click"
+    )
     config.set_defaults(run=print_config)
 
 
@@ -65,7 +68,7 @@ def show_partonomy(args: argparse.Namespace) -> int:
 
 def print_config(args: argparse.Namespace) -> int:
     """For Settings > Labeling Interface > Code."""
-    print(labeling_config(load_partonomy(args.name), args.control))
+    print(labeling_config(load_partonomy(args.name), args.control, args.smart))
     return 0
 
 

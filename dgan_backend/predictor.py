@@ -155,10 +155,8 @@ class Predictor:
             )
         regions = regions_at(segmentation, prompts, binding, height * width // _SPECKS)
         if not regions:
-            return _nothing(
-                version,
-                f"Task {task_id(task)}: there is no part at that place; point at one, or choose a label first.",
-            )
+            what = "there is no part at that place; point at one, or choose a label first."
+            return _nothing(version, f"Task {task_id(task)}: {what}")
         score = sum(region["score"] for region in regions) / len(regions)
         return {"result": regions, "score": round(score, 4), "model_version": version}
 

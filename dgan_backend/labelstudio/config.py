@@ -39,7 +39,7 @@ class LabelingConfig:
     image_key: key of the picture's URL in a task's data
     kind:      "brush", "bitmask" or "polygon"
     from_name: name of the control tag
-    smart:     whether the control is meant for interactive use
+    smart:     whether a control on that image is a smart tool, of whatever kind
     """
 
     image: str
@@ -60,17 +60,20 @@ def parse_config(xml: str) -> LabelingConfig:
     for kind in CONTROLS.values():
         for tag in root.iter():
             if _is(tag, f"{kind}labels") and tag.get("toName", "") in images:
-                return _read_control(tag, kind, images[tag.get("toName", "")])
+                image = images[tag.get("toName", "")]
+                on_image = [other for other in root.iter() if _points_to(other, image)]
+                return _read_control(tag, kind, image, any(map(_is_smart, on_image)))
     raise DganError(
         f"The labeling config has no {', '.join(CONTROLS)} for an Image; add one with your labels "
         "at Settings > Labeling Interface."
     )
 
 
-def labeling_config(partonomy: Partonomy, control: str = "brush") -> str:
+def labeling_config(partonomy: Partonomy, control: str = "brush", smart: bool = False) -> str:
     """A labeling config (XML) whose labels are the classes of a partonomy, in tree order.
 
     control: "brush", "bitmask" or "polygon"
+    smart: with smart tools, which ask the backend for the part under a click or a drawing
     """
     if control not in _TAGS:
         raise DganError(f"There is no control {control!r}; choose brush, bitmask or polygon.")
@@ -86,6 +89,9 @@ def labeling_config(partonomy: Partonomy, control: str = "brush") -> str:
             label = ET.SubElement(tag, "Label", value=part.name, background=part.color)
             if part.parent:
                 label.set("parent", part.parent)
+    if smart:
+        tag.set("smart", "true")
+        ET.SubElement(view, "KeyPoint", name="click", toName="image", smart="true")
     ET.indent(view)
     return ET.tostring(view, encoding="unicode")
 
@@ -114,7 +120,17 @@ def _is(tag: ET.Element, name: str) -> bool:
     return tag.tag.lower() == name
 
 
-def _read_control(tag: ET.Element, kind: str, image: ET.Element) -> LabelingConfig:
+def _points_to(tag: ET.Element, image: ET.Element) -> bool:
+    return tag.get("toName") == image.get("name", "")
+
+
+def _is_smart(tag: ET.Element) -> bool:
+    """Whether it has `smart="true"` or `smartOnly="true"`, in any case."""
+    values = {key.lower(): value.lower() for key, value in tag.attrib.items()}
+    return "true" in (values.get("smart"), values.get("smartonly"))
+
+
+def _read_control(tag: ET.Element, kind: str, image: ET.Element, smart: bool) -> LabelingConfig:
     value = image.get("value", "").strip()
     if not re.fullmatch(r"\$[^\s$]+", value):
         raise DganError(
@@ -133,7 +149,7 @@ def _read_control(tag: ET.Element, kind: str, image: ET.Element) -> LabelingConf
         kind=kind,
         from_name=tag.get("name", ""),
         labels=tuple(label for label in labels if label.value),
-        smart=tag.get("smart", "").lower() == "true",
+        smart=smart,
     )
 
 

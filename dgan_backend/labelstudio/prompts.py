@@ -52,9 +52,10 @@ def read_prompts(context: object, binding: Binding) -> list[Prompt]:
         if _kind(region) in _READERS and region.get("to_name") == binding.config.image
     ]
     if not prompts:
+        missing = "" if binding.config.smart else ' after adding smart="true" to its control'
         raise DganError(
-            f"Nothing in the context points at a place of {binding.config.image!r}; use a smart "
-            f"tool: {', '.join(_READERS)}."
+            f"Nothing in the context points at a place of {binding.config.image!r}; use one of "
+            f"the smart tools {', '.join(_READERS)}{missing}."
         )
     if len({prompt.mask.shape for prompt in prompts}) > 1:
         raise DganError("The regions in the context were drawn on pictures of different sizes.")
