@@ -18,9 +18,10 @@ from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.native import generator_folder, shipped_generators
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
+from dgan_backend.interpreter.fit import Beginning
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.framing import Frame
-from dgan_backend.inversion.invert import Inversion, InversionSettings
+from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import InDomainErrors, load_encoder
 from dgan_backend.merging import IGNORE
 from dgan_backend.partonomy import Partonomy, load_partonomy
@@ -34,7 +35,8 @@ OUTSIDE = ("auto", "student", "interpreter")
 Steps = Callable[[Iterable[int]], Iterable[int]]
 Progress = Callable[[str, Iterable[int]], Iterable[int]]
 
-_LABEL_RESOLUTION = 128  # at least; parts of few pixels vanish on a coarser grid
+LABEL_RESOLUTION = 128  # at least; parts of few pixels vanish on a coarser grid
+CORRECTION_WEIGHT = 2  # times that a correction is seen for each time that a base picture is
 _MASK_SIDES = 4  # masks are learned from at up to so many times the label resolution
 _FEWEST_TO_CHOOSE = 8  # labels; below them too few can be held back to compare anything
 _TAUGHT_SEED = 3_000_000_000  # samples that are labeled for the interpreter begin here
@@ -95,40 +97,73 @@ def fit_parts(
     a student is demanded of a generator without a backbone.
     """
     tree = partonomy if isinstance(partonomy, Partonomy) else load_partonomy(partonomy)
-    plan = _mirrored_right(plan or FitPlan(), tree)
+    plan = plan or FitPlan()
+    _backbone(generator, plan.outside, device)  # refused before anything is computed
     frames = _check_pairs(images, masks, tree)
     network = load_generator(generator, device)
-    encoder, errors = load_encoder(generator, device)
+    encoder = load_encoder(generator, device)
+    side = max(network.resolution, LABEL_RESOLUTION)
+    finest = min(max(frame.side for frame in frames), _MASK_SIDES * side)
+    pairs = list(zip(frames, images, masks, strict=True))
+    small = [f.picture(i, network.resolution) for f, i, _ in pairs]
+    found = invert_all(network, encoder[0], small, plan.inversion)
+    data = TrainingSet(
+        found.w.cpu(),
+        torch.from_numpy(np.stack([f.mask(m, finest, IGNORE) for f, _, m in pairs])),
+        on_grid([f.picture(i, side) for f, i, _ in pairs]),
+    )
+    parts = fit_set(
+        generator, data, tree, version=version, plan=plan, device=device, progress=progress
+    )
+    training = {**parts.card.training, "mean_error": float(found.errors.mean())}
+    return replace(parts, card=replace(parts.card, training=training))
+
+
+def fit_set(
+    generator: str | Path,
+    data: TrainingSet,
+    tree: Partonomy,
+    *,
+    version: str = "",
+    plan: FitPlan | None = None,
+    device: str = "cpu",
+    progress: Progress = lambda name, steps: steps,
+) -> FittedParts:
+    """As `fit_parts`, on pictures whose latents are known; corrections weigh more than a base."""
+    plan = _mirrored_right(plan or FitPlan(), tree)
+    network = load_generator(generator, device)
+    encoder = load_encoder(generator, device)
     backbone = _backbone(generator, plan.outside, device)
     if backbone is not None:
         plan.student.check()
-    labels = _Labels.of(frames, images, masks, network, tree.num_classes)
-    found = invert_all(network, encoder, labels.small, plan.inversion)
-    outside, held_back = _choose(network, found, labels, backbone, plan, progress)
+    outside, held_back = _choose(network, Labels(data, tree.num_classes), backbone, plan, progress)
+    labels = Labels(data.repeated(CORRECTION_WEIGHT), tree.num_classes)
     student, taught = None, None
     if outside == "student" and backbone is not None:
-        student = labels.fit_student(backbone, plan.student, partial(progress, "student"))
-        taught = _taught_samples(network, student, labels, plan.taught)
+        student = labels.fit_student(
+            backbone, plan.student.for_labels(len(data)), partial(progress, "student")
+        )
+        taught = taught_samples(network, student, labels.data, plan.taught)
     steps = partial(progress, "interpreter")
-    ensemble = _fit_interpreter(network, found, labels, plan, steps, taught)
+    ensemble = fit_interpreter(network, labels, plan, steps, taught)
     card = VersionCard(
         name=version or f"{tree.name}-fitted",
         partonomy=tree,
         generator=_reference(generator),
         generator_id=network.id,
-        label_resolution=labels.side,
+        label_resolution=data.side,
         inversion=asdict(plan.inversion),
         outside=outside,
         maps=plan.maps,
         backbone_id=backbone.id if student is not None and backbone is not None else "",
-        training={
-            "pictures": len(frames),
-            "mean_error": float(found.errors.mean()),
-            "held_back_miou": held_back,
-        },
+        training={"pictures": len(data), "held_back_miou": held_back},
     )
-    data = TrainingSet(found.w.cpu(), torch.from_numpy(labels.masks), labels.pictures)
-    return FittedParts(card, network, (encoder, errors), ensemble, student, backbone, data)
+    return FittedParts(card, network, encoder, ensemble, student, backbone, data)
+
+
+def on_grid(pictures: Sequence[Picture]) -> Tensor:
+    """N pictures [S, S, 3] uint8 -> [N, 3, S, S] uint8."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
 def _mirrored_right(plan: FitPlan, tree: Partonomy) -> FitPlan:
@@ -139,52 +174,17 @@ def _mirrored_right(plan: FitPlan, tree: Partonomy) -> FitPlan:
 
 
 @dataclass(frozen=True)
-class _Labels:
-    """The labeled pictures in the sizes that are learned from.
+class Labels:
+    """Labeled pictures as they are learned from."""
 
-    small: for the generator, each [R, R, 3] uint8. pictures [N, 3, S, S] uint8 and grid_masks
-    [N, S, S] uint8 on the label grid. masks [N, M, M] uint8: as fine as is learned from.
-    """
-
-    small: list[Picture]
-    pictures: Tensor
-    grid_masks: Tensor
-    masks: npt.NDArray[np.uint8]
+    data: TrainingSet
     num_classes: int
 
-    @classmethod
-    def of(
-        cls,
-        frames: list[Frame],
-        images: Sequence[Picture] | Picture,
-        masks: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8],
-        network: Generator,
-        num_classes: int,
-    ) -> _Labels:
-        side = max(network.resolution, _LABEL_RESOLUTION)
-        finest = min(max(frame.side for frame in frames), _MASK_SIDES * side)
-        pairs = list(zip(frames, images, masks, strict=True))
-        grid = np.stack([f.picture(i, side) for f, i, _ in pairs])
-        return cls(
-            small=[f.picture(i, network.resolution) for f, i, _ in pairs],
-            pictures=torch.from_numpy(grid).permute(0, 3, 1, 2).contiguous(),
-            grid_masks=torch.from_numpy(np.stack([f.mask(m, side, IGNORE) for f, _, m in pairs])),
-            masks=np.stack([f.mask(m, finest, IGNORE) for f, _, m in pairs]),
-            num_classes=num_classes,
-        )
+    def __len__(self) -> int:
+        return len(self.data)
 
-    @property
-    def side(self) -> int:
-        return self.pictures.shape[-1]
-
-    def pick(self, chosen: npt.NDArray[np.intp]) -> _Labels:
-        return replace(
-            self,
-            small=[self.small[n] for n in chosen],
-            pictures=self.pictures[chosen],
-            grid_masks=self.grid_masks[chosen],
-            masks=self.masks[chosen],
-        )
+    def pick(self, chosen: Sequence[int]) -> Labels:
+        return Labels(self.data.pick(chosen), self.num_classes)
 
     def fit_student(
         self, backbone: Backbone, settings: StudentSettings, progress: Steps
@@ -192,23 +192,32 @@ class _Labels:
         device = next(iter(backbone.tensors.values())).device
         return fit_student(
             self.tensor().to(device),
-            self.grid_masks.to(device),
+            self.data.grid_masks().to(device),
             self.num_classes,
-            settings.for_labels(len(self.small)),
+            settings,
             config=backbone.config,
             trunk=backbone.tensors,
             progress=progress,
         )
 
     def tensor(self) -> Tensor:
-        """[N, 3, S, S] float32 in [-1, 1]."""
-        return to_tensor(self.pictures.permute(0, 2, 3, 1).numpy())
+        """The pictures, [N, 3, S, S] float32 in [-1, 1]."""
+        return to_tensor(self.data.pictures.permute(0, 2, 3, 1).numpy())
+
+    def inverted(self) -> Labels:
+        """Those whose latents re-create them; raises DganError when there is none."""
+        chosen = [n for n, source in enumerate(self.data.sources) if source.factor > 0]
+        if not chosen:
+            raise DganError(
+                "None of the labeled pictures can be re-created by the generator, so the "
+                "interpreter has nothing to learn from; label pictures of its domain."
+            )
+        return self if len(chosen) == len(self) else self.pick(chosen)
 
 
 def _choose(
     network: Generator,
-    found: Inversion,
-    labels: _Labels,
+    labels: Labels,
     backbone: Backbone | None,
     plan: FitPlan,
     progress: Progress,
@@ -216,26 +225,26 @@ def _choose(
     """What labels pictures from outside, and the mIoU of both on held-back labels, if compared."""
     if backbone is None:
         return "interpreter", {}
-    every = np.flatnonzero((labels.grid_masks != IGNORE).flatten(1).any(dim=1).numpy())
+    grid_masks = labels.data.grid_masks()
+    every = np.flatnonzero((grid_masks != IGNORE).flatten(1).any(dim=1).numpy())
     if plan.outside != "auto" or len(every) < _FEWEST_TO_CHOOSE:
         return ("student" if plan.outside == "auto" else plan.outside), {}
     held = every[::_HELD_BACK]
-    rest = np.setdiff1d(every, held)
-    part = labels.pick(rest)
-    truth = labels.grid_masks[held]
+    part = labels.pick(np.setdiff1d(every, held).tolist())
     quick, compare = _quick(plan), partial(progress, "comparing")
-    ensemble = _fit_interpreter(network, _picked(found, rest), part, quick, compare)
-    student = part.fit_student(backbone, quick.student, compare)
-    size = (labels.side, labels.side)
-    pictures = labels.pick(held).tensor().to(network.device).split(1)
+    ensemble = fit_interpreter(network, part, quick, compare)
+    student = part.fit_student(backbone, quick.student.for_labels(len(part)), compare)
+    test = labels.pick(held.tolist())
+    size = (test.data.side, test.data.side)
+    pictures = test.tensor().to(network.device).split(1)
     by_interpreter = [
-        ensemble.predict(feature_maps(network, found.w[n : n + 1], plan.maps, picture), size)
-        for n, picture in zip(held, pictures, strict=True)
+        ensemble.predict(feature_maps(network, w, plan.maps, picture), size)
+        for w, picture in zip(test.data.w.to(network.device).split(1), pictures, strict=True)
     ]
     by_student = [student.predict(picture) for picture in pictures]
     reached = {
-        name: _held_back_miou(truth, [p.probabilities.argmax(dim=0) for p in predictions])
-        for name, predictions in (("interpreter", by_interpreter), ("student", by_student))
+        name: _held_back_miou(grid_masks[held], [p.probabilities.argmax(dim=0) for p in found])
+        for name, found in (("interpreter", by_interpreter), ("student", by_student))
     }
     return max(reached, key=lambda name: reached[name]), reached
 
@@ -265,20 +274,16 @@ def _held_back_miou(truth: Tensor, found: list[Tensor]) -> float:
     return metrics.mean_iou(counts) if counts.any() else 0.0
 
 
-def _picked(found: Inversion, chosen: npt.NDArray[np.intp]) -> Inversion:
-    return Inversion(found.w[chosen], found.images[chosen], found.errors[chosen])
-
-
 @torch.inference_mode()
-def _taught_samples(
-    network: Generator, student: Student, labels: _Labels, count: int
+def taught_samples(
+    network: Generator, student: Student, data: TrainingSet, count: int
 ) -> tuple[Tensor, npt.NDArray[np.uint8]]:
-    """w [N, 1, num_ws, w_dim] of samples and their labels by the student, as fine as `masks`.
+    """w [N, 1, num_ws, w_dim] of samples and their labels by the student, as fine as the masks.
 
     The student looks at them on the label grid; pixels that its members quarrel about are
     ignored.
     """
-    side, finest = labels.side, labels.masks.shape[1]
+    side, finest = data.side, data.masks.shape[-1]
     latents, found = [], []
     for seed in range(_TAUGHT_SEED, _TAUGHT_SEED + count):
         z = network.latent_from_seed(seed)
@@ -295,26 +300,31 @@ def _taught_samples(
     return torch.stack(latents) if latents else torch.empty(0), np.stack(found) if found else empty
 
 
-def _fit_interpreter(
+def fit_interpreter(
     network: Generator,
-    found: Inversion,
-    labels: _Labels,
+    labels: Labels,
     plan: FitPlan,
     progress: Steps,
     taught: tuple[Tensor, npt.NDArray[np.uint8]] | None = None,
+    begin: Beginning | None = None,
 ) -> Ensemble:
-    """On the inverted pictures, and on samples that a student labeled."""
-    pictures = labels.tensor().to(network.device)
-    count = len(pictures)
-    masks = labels.masks if taught is None else np.concatenate([labels.masks, taught[1]])
+    """On the inverted pictures, and on samples that a student labeled.
+
+    begin: an ensemble to go on with. Raises DganError when no picture was inverted well.
+    """
+    labels = labels.inverted()
+    pictures, latents = labels.tensor().to(network.device), labels.data.w.to(network.device)
+    masks, count = labels.data.masks.numpy(), len(labels)
+    if taught is not None:
+        masks = np.concatenate([masks, taught[1]])
 
     def maps_of(n: int) -> list[Tensor]:
         if n < count:
-            return feature_maps(network, found.w[n : n + 1], plan.maps, pictures[n : n + 1])
+            return feature_maps(network, latents[n : n + 1], plan.maps, pictures[n : n + 1])
         assert taught is not None  # there are no more masks otherwise
         return feature_maps(network, taught[0][n - count], plan.maps)
 
-    return fit_ensemble(maps_of, masks, labels.num_classes, plan.interpreter, progress)
+    return fit_ensemble(maps_of, masks, labels.num_classes, plan.interpreter, progress, begin)
 
 
 def _backbone(generator: str | Path, outside: str, device: str) -> Backbone | None:

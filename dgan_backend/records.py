@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,3 +64,13 @@ class SeedLatent:
 def version_name(partonomy: str, project: int | None, number: int) -> str:
     """`p<project>-<partonomy>-v<NNNN>`, the name of a project's own version."""
     return f"p{project}-{partonomy}-v{number:04d}"
+
+
+PENDING = "pending"  # the version of a placeholder: its task was asked for and is not ready yet
+_SHIPPED = re.compile(r"[a-z0-9_-]+-(shipped|untrained)")
+
+
+def is_own_version(text: str, project: int) -> bool:
+    """Whether a prediction with that model version is this backend's, for that project."""
+    own = re.fullmatch(rf"p{project}-.+-v\d{{4,}}", text)
+    return bool(own or text == PENDING or _SHIPPED.fullmatch(text))

@@ -1,43 +1,131 @@
-"""Which version serves a project: shipped interpreters and those under MODEL_DIR."""
+"""Which version serves a project: shipped versions and those under MODEL_DIR."""
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import threading
+from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dgan_backend.errors import DganError
+from dgan_backend.generators.native import write_json
 from dgan_backend.partonomy import Partonomy
+from dgan_backend.records import version_name
 from dgan_backend.segmenter import Segmenter, shipped_versions
 from dgan_backend.versions import CARD
 
+_LOADED = 8  # versions held in memory
+_NAME = re.compile(r"p(\d+)-(.+)-v(\d{4,})")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A version under MODEL_DIR. project, partonomy, number: of its name. uid: of the project
+    that it was trained for ("" = fitted by hand). held_back: why it was not made current; "" = it
+    may be. training: what its card tells."""
+
+    name: str
+    project: int
+    partonomy: str
+    number: int
+    uid: str
+    held_back: str
+    training: dict[str, Any]
+
 
 class Registry:
-    """Versions by name, each loaded at most once per process. Safe to use from many threads."""
+    """Versions by name, each loaded once per process while it is in use. Safe to use from many
+    threads, and together with other processes: what is current is read from disk every time.
+    """
 
     def __init__(self, model_dir: Path, device: str = "cpu") -> None:
         self._model_dir = model_dir
         self._device = device
-        self._loaded: dict[str, Segmenter] = {}
+        self._loaded: OrderedDict[str, Segmenter] = OrderedDict()
+        self._kept: dict[str, Kept] = {}
         self._lock = threading.Lock()
 
-    def current(self, partonomy: Partonomy, project: int | None = None) -> str | None:
+    def current(
+        self, partonomy: Partonomy, project: int | None = None, uid: str = ""
+    ) -> str | None:
         """The version that serves a project with that partonomy, or None before it is trained.
 
-        Of the versions under MODEL_DIR named `p<project>-<partonomy>-v<NNNN>` the last one; else
-        the shipped one.
+        The one that was made current; else the last of those named
+        `p<project>-<partonomy>-v<NNNN>`, but for those held back; else the shipped one. Versions
+        trained for another project of that number (another Label Studio's) do not count.
         """
-        pattern = f"p{project}-{partonomy.name}-v[0-9][0-9][0-9][0-9]"
-        own = sorted(path.parent.name for path in self._model_dir.glob(f"{pattern}/{CARD}"))
-        if own:
-            return own[-1]
+        own = [k for k in self.versions(project, uid) if k.partonomy == partonomy.name]
+        chosen = self._pointed(partonomy.name, project)
+        if chosen in [k.name for k in own]:
+            return chosen
+        free = [k.name for k in own if not k.held_back]
+        if free:
+            return free[-1]
         shipped = f"{partonomy.name}-shipped"
         return shipped if shipped in shipped_versions() else None
+
+    def versions(self, project: int | None = None, uid: str = "") -> list[Kept]:
+        """Those of a project, or of all, in the order of their numbers."""
+        pattern = "p[0-9]*-*-v[0-9]*" if project is None else f"p{project}-*-v[0-9]*"
+        found = [self._read(path.parent) for path in self._model_dir.glob(f"{pattern}/{CARD}")]
+        own = [k for k in found if k is not None and (not uid or k.uid in ("", uid))]
+        return sorted(own, key=lambda k: (k.project, k.partonomy, k.number))
+
+    def next_name(self, partonomy: Partonomy, project: int) -> str:
+        """The name of the next version, whatever the last one's fate was."""
+        own = [k.number for k in self.versions(project) if k.partonomy == partonomy.name]
+        return version_name(partonomy.name, project, max(own, default=0) + 1)
+
+    def publish(self, segmenter: Segmenter, *, current: bool) -> None:
+        """Write a version whole; then, in one step, make it current."""
+        segmenter.save(self._model_dir / segmenter.version)
+        if current:
+            self.use(segmenter.version)
+
+    def use(self, version: str) -> None:
+        """Make a version current; raises DganError when there is no such version."""
+        kept = self._read(self._model_dir / version)
+        if kept is None:
+            names = ", ".join(k.name for k in self.versions()) or "none"
+            raise DganError(f"There is no version {version!r} under {self._model_dir}: {names}.")
+        path = self._pointer(kept.partonomy, kept.project)
+        write_json(path, {"version": version})
+
+    def prune(self, project: int, keep: int) -> list[str]:
+        """Delete a project's versions but for the last `keep` and the current one of each
+        partonomy; returns their names."""
+        gone = []
+        versions = self.versions(project)
+        for name in {k.partonomy for k in versions}:
+            own = [k.name for k in versions if k.partonomy == name]
+            current = self._pointed(name, project)
+            free = [k.name for k in versions if k.partonomy == name and not k.held_back]
+            stay = {current, *own[-keep:], *free[-1:]} if keep else {current, *free[-1:]}
+            gone += [version for version in own if version not in stay]
+        for version in gone:
+            self._delete(version)
+        return gone
+
+    def forget(self, project: int) -> list[str]:
+        """Delete all versions of a project; returns their names."""
+        versions = self.versions(project)
+        for k in versions:
+            self._pointer(k.partonomy, project).unlink(missing_ok=True)
+            self._delete(k.name)
+        return [k.name for k in versions]
 
     def segmenter(self, version: str) -> Segmenter:
         """The segmenter of a version; raises DganError when there is no such version."""
         with self._lock:
             if version not in self._loaded:
                 self._loaded[version] = Segmenter.load(self._folder(version), device=self._device)
+                while len(self._loaded) > _LOADED:
+                    self._loaded.popitem(last=False)
+            self._loaded.move_to_end(version)
             return self._loaded[version]
 
     def _folder(self, version: str) -> Path:
@@ -45,3 +133,48 @@ class Registry:
         if not folder.is_dir():
             raise DganError(f"There is no version {version!r}; look into {self._model_dir}.")
         return folder
+
+    def _read(self, folder: Path) -> Kept | None:
+        """None where a folder's name or card is not a version's, or it was just deleted."""
+        known = self._kept.get(folder.name)
+        if known is not None:
+            return known if folder.is_dir() else None
+        match = _NAME.fullmatch(folder.name)
+        try:
+            training = json.loads((folder / CARD).read_text(encoding="utf-8"))["training"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if match is None or not isinstance(training, dict):
+            return None
+        kept = Kept(
+            name=folder.name,
+            project=int(match[1]),
+            partonomy=match[2],
+            number=int(match[3]),
+            uid=str(training.get("project", "")),
+            held_back=str(training.get("held_back", "")),
+            training=training,
+        )
+        self._kept[folder.name] = kept
+        return kept
+
+    def _delete(self, version: str) -> None:
+        """Its card first: without it, a folder is no version."""
+        folder = self._model_dir / version
+        (folder / CARD).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        with self._lock:
+            self._kept.pop(version, None)
+            self._loaded.pop(version, None)
+
+    def _pointer(self, partonomy: str, project: int) -> Path:
+        return self._model_dir / f"p{project}-{partonomy}.current.json"
+
+    def _pointed(self, partonomy: str, project: int | None) -> str | None:
+        if project is None:
+            return None
+        try:
+            text = self._pointer(partonomy, project).read_text(encoding="utf-8")
+            return str(json.loads(text)["version"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None

@@ -59,10 +59,10 @@ class Segmenter:
         self.generator = generator
         self.ensemble = ensemble
         self.student = student
-        self._backbone = backbone
+        self.backbone = backbone
         self.inversion = InversionSettings(**card.inversion)
-        self._encoder = encoder
-        self._data = data
+        self.encoder = encoder
+        self.data = data
         wanted = sum(generator.synthesis.feature_channels)
         if card.maps != "generator":
             wanted += PICTURE_CHANNELS
@@ -135,7 +135,7 @@ class Segmenter:
 
     def save(self, folder: Path) -> None:
         """Write this version whole; raises DganError when the folder exists."""
-        write_version(folder, self.card, self.ensemble, self.student, self._data)
+        write_version(folder, self.card, self.ensemble, self.student, self.data)
 
     @property
     def version(self) -> str:
@@ -212,12 +212,12 @@ class Segmenter:
         """
         assert self.student is not None  # the version would not have been read
         factors = [1.0] * len(grid)
-        if self._backbone is not None:
-            factors = self._backbone.factors(grid)
+        if self.backbone is not None:
+            factors = self.backbone.factors(grid)
             for n, (frame, image) in enumerate(pairs):
                 if frame.height != frame.width:
-                    middle = np.stack([middle_square(image, self._backbone.side)])
-                    (r,) = self._backbone.factors(to_tensor(middle).to(grid.device))
+                    middle = np.stack([middle_square(image, self.backbone.side)])
+                    (r,) = self.backbone.factors(to_tensor(middle).to(grid.device))
                     factors[n] = max(factors[n], r)
         said = [self.student.predict(picture) for picture in grid.split(1)]
         for n, (frame, image) in enumerate(pairs):
@@ -241,13 +241,13 @@ class Segmenter:
         self, pairs: list[tuple[Frame, Picture]], grid: Tensor
     ) -> list[tuple[PixelPrediction, float]]:
         """What it says of the inverted pictures, and how well each was reconstructed."""
-        if self._encoder is None:
+        if self.encoder is None:
             raise DganError(
                 f"generator {self.generator.id} has no encoder, so pictures from outside cannot "
                 "be inverted; train one with its generator (dgan-backend generator train)."
             )
         squares = [f.picture(i, self.generator.resolution) for f, i in pairs]
-        encoder, errors = self._encoder
+        encoder, errors = self.encoder
         found = invert_all(self.generator, encoder, squares, self.inversion)
         parts = []
         for w, error, picture in zip(found.w.split(1), found.errors, grid.split(1), strict=True):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from dgan_backend.errors import DganError
 from dgan_backend.generators.native import read_tensors, write_json, write_tensors
@@ -20,6 +22,7 @@ from dgan_backend.student.student import Student
 
 FORMAT = "dgan-backend version 1"
 CARD, WEIGHTS, TRAINING = "version.json", "interpreter.safetensors", "training.safetensors"
+SOURCES = "sources.json"
 SHIPPED = Path(__file__).parent / "shipped" / "versions"
 
 
@@ -50,16 +53,70 @@ class VersionCard:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a labeled picture comes from.
+
+    task: of Label Studio; None for the base, which came with the version or was fitted by hand.
+    key: of the annotations (`Correction.key`). factor: how well the picture was inverted, in
+    [0, 1]; the interpreter does not learn from those with 0. reason: why it was left out of
+    something, in plain words; "" = used for all.
+    """
+
+    task: int | None = None
+    key: str = ""
+    factor: float = 1.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class TrainingSet:
     """What a version was fitted on, so that it can be fitted again with more labels.
 
-    w [N, num_ws, w_dim] float32; masks [N, H, W] uint8; pictures [N, 3, S, S] uint8, RGB, on the
-    label grid (none in versions of release 0.1).
+    w [N, num_ws, w_dim] float32; masks [N, H, W] uint8, 255 = ignore; pictures [N, 3, S, S]
+    uint8, RGB, on the label grid; sources: of each.
     """
 
     w: Tensor
     masks: Tensor
     pictures: Tensor
+    sources: tuple[Source, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            object.__setattr__(self, "sources", (Source(),) * len(self.masks))
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @property
+    def side(self) -> int:
+        """Of the label grid, px."""
+        return int(self.pictures.shape[-1])
+
+    @property
+    def corrected(self) -> Tensor:
+        """Which pictures people of the project labeled, [N] bool."""
+        return torch.tensor([s.task is not None for s in self.sources], dtype=torch.bool)
+
+    def grid_masks(self) -> Tensor:
+        """The masks on the label grid, by nearest neighbour: [N, S, S] uint8."""
+        if self.masks.shape[-1] == self.side:
+            return self.masks
+        size = (self.side, self.side)
+        return F.interpolate(self.masks[:, None], size=size, mode="nearest-exact")[:, 0]
+
+    def pick(self, chosen: Sequence[int]) -> TrainingSet:
+        rows = torch.tensor(list(chosen), dtype=torch.long)
+        sources = tuple(self.sources[n] for n in rows.tolist())
+        return TrainingSet(self.w[rows], self.masks[rows], self.pictures[rows], sources)
+
+    def repeated(self, weight: int) -> TrainingSet:
+        """With every corrected picture `weight` times, beside a base."""
+        corrected = self.corrected
+        if corrected.all() or weight == 1:
+            return self
+        repeats = torch.where(corrected, weight, 1)
+        return self.pick(torch.arange(len(self)).repeat_interleave(repeats).tolist())
 
 
 def shipped_versions() -> dict[str, Path]:
@@ -84,6 +141,7 @@ def write_version(
         save_student(partial, student)
     stored = {"w": data.w, "masks": data.masks, "pictures": data.pictures}
     write_tensors(partial / TRAINING, stored, dtype=None)
+    write_json(partial / SOURCES, [asdict(source) for source in data.sources])
     write_json(partial / CARD, card.to_json())
     partial.replace(folder)
 
@@ -107,10 +165,21 @@ def read_version(
     if missing := {"w", "masks"} - set(stored):
         raise DganError(f"{folder / TRAINING} misses {', '.join(sorted(missing))}; copy it again.")
     pictures = stored.get("pictures", torch.empty(0, 3, 0, 0, dtype=torch.uint8))
-    data = TrainingSet(stored["w"].to(torch.float32), stored["masks"], pictures)
+    data = TrainingSet(stored["w"].float(), stored["masks"], pictures, _sources(folder))
     student = load_student(folder, device)
     if card.outside == "student" and student is None:
         raise DganError(f"{folder} has no {STUDENT_CARD}; copy the whole folder again.")
     if ensemble.num_classes != card.partonomy.num_classes:
         raise DganError(f"{path} and {WEIGHTS} disagree on the number of classes; fit it again.")
     return card, ensemble, student, data
+
+
+def _sources(folder: Path) -> tuple[Source, ...]:
+    """Of a version's pictures; () in versions written before they were kept: all are base."""
+    path = folder / SOURCES
+    if not path.is_file():
+        return ()
+    try:
+        return tuple(Source(**value) for value in json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DganError(f"{path} is no list of sources ({error}).") from error

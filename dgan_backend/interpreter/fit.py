@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -40,6 +40,14 @@ class FitSettings:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """An ensemble that a fit goes on with, and the masks [N, H, W] that it was fitted on."""
+
+    ensemble: Ensemble
+    masks: npt.NDArray[np.uint8]
+
+
 @dataclass
 class _Samples:
     """What the members learn from: features [M, P, D] float16, labels [M, P] int64."""
@@ -54,21 +62,29 @@ def fit_ensemble(
     num_classes: int,
     settings: FitSettings | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    begin: Beginning | None = None,
 ) -> Ensemble:
     """Fit M members on N labeled pictures.
 
     maps_of: index -> that picture's feature maps, [1, C_l, H_l, W_l] each; asked once a picture.
     masks: [N, H, W] uint8 in [0, num_classes), 255 = ignore; any size, classes may be absent.
-    progress: wraps the step numbers, such as `tqdm`.
+    progress: wraps the step numbers, such as `tqdm`. begin: an ensemble to go on with, whose
+    members and widths stay.
     Raises DganError when no pixel is labeled or a label is outside the partonomy.
     """
     settings = settings or FitSettings()
+    if begin is not None:
+        settings = replace(settings, members=begin.ensemble.members)
     pool = PixelPool(masks, num_classes)
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         samples = _gather_samples(maps_of, pool, masks.shape, settings)
         mean, deviation = _input_scale(samples)
-        network = _TrainedMembers(samples.features.shape[2], num_classes, settings, mean.device)
+        network: _TrainedMembers | _ContinuedMembers
+        if begin is None:
+            network = _TrainedMembers(samples.features.shape[2], num_classes, settings, mean.device)
+        else:
+            network = _ContinuedMembers(begin, mean, deviation, settings.prior)
         _train(network, samples, mean, deviation, settings, progress)
         drawn = torch.bincount(samples.labels.flatten().cpu(), minlength=num_classes).double()
         return network.folded(mean, deviation, _log_prior(pool, drawn, settings.prior))
@@ -179,8 +195,40 @@ class _TrainedMembers(torch.nn.Module):
         return w * scale.reshape(m, 1, -1), b + (w @ shift.reshape(m, -1, 1))[:, :, 0]
 
 
+class _ContinuedMembers(torch.nn.Module):
+    """The layers of a fitted ensemble as they are, batch norms folded in; the input scaling and
+    the log prior are taken out while they are trained."""
+
+    def __init__(self, begin: Beginning, mean: Tensor, deviation: Tensor, prior: float) -> None:
+        super().__init__()
+        e = begin.ensemble
+        pool = PixelPool(begin.masks, e.num_classes)
+        drawn = torch.zeros(e.num_classes, dtype=torch.double)
+        drawn[torch.from_numpy(pool.classes)] = 1.0  # an equal share each
+        b3 = e.b3 - _log_prior(pool, drawn, prior).to(e.b3.device)
+        layers = [(e.w1 * deviation, e.b1 + e.w1 @ mean), (e.w2, e.b2), (e.w3, b3)]
+        self.weights = torch.nn.ParameterList(torch.nn.Parameter(w.clone()) for w, _ in layers)
+        self.biases = torch.nn.ParameterList(torch.nn.Parameter(b.clone()) for _, b in layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scaled features [M, B, D] -> logits [M, B, K]."""
+        for layer, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(b[:, None], x, w.transpose(1, 2))
+            if layer < 2:
+                x = x.relu()
+        return x
+
+    @torch.no_grad()
+    def folded(self, mean: Tensor, deviation: Tensor, log_prior: Tensor) -> Ensemble:
+        w1 = self.weights[0] / deviation
+        b1 = self.biases[0] - w1 @ mean
+        b3 = self.biases[2] + log_prior.to(mean.device)
+        w2, w3, b2 = self.weights[1], self.weights[2], self.biases[1]
+        return Ensemble(*(t.detach() for t in (w1, b1, w2, b2, w3, b3)))
+
+
 def _train(
-    network: _TrainedMembers,
+    network: torch.nn.Module,
     samples: _Samples,
     mean: Tensor,
     deviation: Tensor,

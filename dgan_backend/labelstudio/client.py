@@ -8,8 +8,10 @@ second and 100 MB in processes that make five calls.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,10 @@ class LabelStudioClient:
 
     def tasks(self, project: int) -> Iterator[dict[str, Any]]:
         """All tasks of a project with their annotations and predictions, page by page."""
-        query = {"project": project, "page_size": _PAGE, "fields": "all"}
+        yield from self._pages(project, {"fields": "all"})
+
+    def _pages(self, project: int, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        query = {"project": project, "page_size": _PAGE, **query}
         seen, page = 0, 1
         while True:
             answer = self._object("GET", "/api/tasks/", params={**query, "page": page})
@@ -98,6 +103,28 @@ class LabelStudioClient:
             seen, page = seen + len(found), page + 1
             if not found or seen >= answer.get("total", 0):
                 return
+
+    def summaries(
+        self, project: int, *, annotated: bool | None = None, tasks: Sequence[int] = ()
+    ) -> Iterator[TaskSummary]:
+        """Tasks of a project without the regions of their annotations and predictions.
+
+        annotated: only those with, or only those without, a submitted annotation. tasks: only
+        these ids.
+        """
+        hidden = [f"tasks:{name}" for name in ("annotations_results", "predictions_results")]
+        query: dict[str, Any] = {"hiddenColumns": {"explore": hidden, "labeling": hidden}}
+        if tasks:
+            query["selectedItems"] = {"all": False, "included": list(tasks)}
+        if annotated is not None:
+            query["filters"] = _annotated(annotated)
+        for task in self._pages(project, {"query": json.dumps(query)}):
+            yield TaskSummary.of(task)
+
+    def annotated_tasks(self, project: int) -> Iterator[dict[str, Any]]:
+        """Tasks with a submitted annotation, whole, page by page."""
+        query = {"filters": _annotated(True)}
+        yield from self._pages(project, {"query": json.dumps(query), "fields": "all"})
 
     def task(self, task: int) -> dict[str, Any]:
         """One task with its annotations and predictions. Label Studio asks the project's backend
@@ -112,6 +139,22 @@ class LabelStudioClient:
         """
         path = f"/api/projects/{project}/import/predictions"
         return int(self._object("POST", path, json=list(predictions)).get("created", 0))
+
+    def predictions(self, task: int) -> list[dict[str, Any]]:
+        """All predictions of a task, the oldest first."""
+        found = self.request("GET", "/api/predictions/", params={"task": task})
+        return sorted(found, key=lambda prediction: int(prediction["id"]))
+
+    def update_prediction(self, prediction: int, **fields: Any) -> None:
+        self.request("PATCH", f"/api/predictions/{prediction}/", json=fields)
+
+    def delete_prediction(self, prediction: int) -> None:
+        """Delete one; one that is gone already is no error."""
+        try:
+            self.request("DELETE", f"/api/predictions/{prediction}/")
+        except LabelStudioError as error:
+            if error.status != 404:
+                raise
 
     # The ML backend
 
@@ -212,6 +255,51 @@ class LabelStudioClient:
             return f"{self.url} redirects {path} to {where}; set LABEL_STUDIO_URL to where it is."
         said = f"Label Studio answered {response.status_code} to {method} {path}"
         return f"{said}: {_detail(response)}"
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """A task and how far it is, without any regions.
+
+    annotations: submitted ones. skipped: cancelled ones. draft: somebody has begun. versions: of
+    its predictions, one each; the last may be cut short where there are dozens.
+    """
+
+    id: int
+    data: dict[str, Any]
+    updated_at: str
+    annotations: int
+    skipped: int
+    draft: bool
+    versions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: Mapping[str, Any]) -> TaskSummary:
+        versions = str(task.get("predictions_model_versions") or "")
+        return cls(
+            id=int(task["id"]),
+            data=dict(task["data"]),
+            updated_at=str(task.get("updated_at", "")),
+            annotations=int(task.get("total_annotations") or 0),
+            skipped=int(task.get("cancelled_annotations") or 0),
+            draft=bool(task.get("draft_exists") or task.get("drafts")),
+            versions=tuple(v.strip() for v in versions.split(",") if v.strip()),
+        )
+
+    @property
+    def touched(self) -> bool:
+        """Whether a person has begun with it."""
+        return bool(self.annotations or self.skipped or self.draft)
+
+
+def _annotated(yes: bool) -> dict[str, Any]:
+    condition = {
+        "filter": "filter:tasks:total_annotations",
+        "operator": "greater" if yes else "equal",
+        "type": "Number",
+        "value": 0,
+    }
+    return {"conjunction": "and", "items": [condition]}
 
 
 def refused_token(url: str) -> str:

@@ -15,6 +15,50 @@ from dgan_backend.labelstudio.config import parse_config
 
 
 @dataclass(frozen=True)
+class Options:
+    """What the extra params say beside the partonomy.
+
+    ignore_bare: bare pixels of a submitted annotation are ignored, not background
+    (`"unlabeled": "ignore"`). generator: that a project with labels of its own uses.
+    seed_tasks: sampled pictures to begin an empty project with. synthetic_per_version: sampled,
+    labeled tasks that are made after each new version. same_project: where those go.
+    """
+
+    ignore_bare: bool = False
+    generator: str = ""
+    seed_tasks: int = 0
+    synthetic_per_version: int = 0
+    same_project: bool = False
+
+    @classmethod
+    def read(cls, params: Mapping[str, Any]) -> Options:
+        """Raises DganError that names the param at fault."""
+        unlabeled = params.get("unlabeled", "background")
+        if unlabeled not in ("background", "ignore"):
+            raise DganError(
+                f'The extra param "unlabeled" is {unlabeled!r}; it is "background" (bare pixels '
+                'of a submitted annotation are background) or "ignore".'
+            )
+        generator = params.get("generator", "")
+        if not isinstance(generator, str):
+            raise DganError(f'The extra param "generator" must be a name, not {generator!r}.')
+        return cls(
+            ignore_bare=unlabeled == "ignore",
+            generator=generator,
+            seed_tasks=_count(params, "seed_tasks", 1000),
+            synthetic_per_version=_count(params, "synthetic_per_version", 10_000),
+            same_project=params.get("same_project") is True,
+        )
+
+
+def _count(params: Mapping[str, Any], key: str, most: int) -> int:
+    value = params.get(key, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise DganError(f'The extra param "{key}" is {value!r}; give a whole number, 0 to {most}.')
+    return value
+
+
+@dataclass(frozen=True)
 class Project:
     """A project and what its labels mean.
 
@@ -22,6 +66,9 @@ class Project:
     binding: None when the labeling config or the extra params cannot be used; then `problem`
              says why and what to do
     hostname, access_token: Label Studio's address and its creator's legacy token, from /setup
+    uid: `"<id>.<creation time>"`, which tells projects of the same id in different places apart;
+         empty where Label Studio does not say
+    options: from the extra params
     """
 
     number: int | None
@@ -29,6 +76,8 @@ class Project:
     problem: str = ""
     hostname: str = ""
     access_token: str = field(default="", repr=False)
+    uid: str = ""
+    options: Options = field(default_factory=lambda: Options())
 
     @property
     def name(self) -> str:
@@ -51,10 +100,15 @@ def open_project(
     token = access_token if isinstance(access_token, str) else ""
     try:
         config = parse_config(label_config if isinstance(label_config, str) else "")
-        binding = bind(config, number, read_extra_params(extra_params))
+        params = read_extra_params(extra_params)
+        binding, options = bind(config, number, params), Options.read(params)
     except DganError as error:
-        return Project(number, None, str(error), url, token)
-    return Project(number, binding, "", url, token)
+        return Project(number, None, str(error), url, token, _uid(uid))
+    return Project(number, binding, "", url, token, _uid(uid), options)
+
+
+def _uid(uid: object) -> str:
+    return uid if isinstance(uid, str) and "." in uid else ""
 
 
 def project_number(uid: object) -> int | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dgan_backend.errors import DganError
-from dgan_backend.interpreter.sampling import IGNORE
+from dgan_backend.merging import IGNORE
 from dgan_backend.student.augment import (
     AugmentSettings,
     crop_side,
@@ -24,6 +25,7 @@ from dgan_backend.student.muon import Muon
 from dgan_backend.student.unet import UNet, UNetConfig
 
 _NEVER = -30.0  # logit of a class that no label shows
+_RARE = -4.0  # logit at which such a class begins when training goes on
 _RISE = 0.1  # share of the steps in which the rate rises to its largest (Smith & Topin, 2019)
 
 
@@ -84,6 +86,31 @@ def new_unet(
     return network
 
 
+def continued_unet(network: UNet, correction: Sequence[float | None]) -> UNet:
+    """A copy that `train_unet` can go on with: what was folded into its head is taken back.
+
+    correction: as `correction_of` gave it for the labels that it was trained on. Classes that
+    those did not show begin anew, rare but possible.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        copy = deepcopy(network).requires_grad_(True)
+        bias = _bias(copy)
+        for k, shift in enumerate(correction):
+            if shift is None:
+                copy.head.weight[k] = 0.0
+                bias[k] = _RARE
+            else:
+                bias[k] += shift
+    return copy
+
+
+def correction_of(masks: Tensor, num_classes: int, settings: UNetSettings) -> list[float | None]:
+    """What `train_unet` subtracts from each class's logit at its end; None for a class that masks
+    [N, S, S] do not show, which is never said."""
+    weights = class_weights(masks, num_classes, settings.balance)
+    return [settings.prior * float(w.log()) if w > 0 else None for w in weights]
+
+
 def train_unet(
     network: UNet,
     images: Tensor,
@@ -93,7 +120,8 @@ def train_unet(
 ) -> UNet:
     """The training of `fit_unet`, in place; safe in many threads, each with its own network."""
     random = torch.Generator().manual_seed(settings.seed)
-    weights = class_weights(masks, network.head.out_channels, settings.balance).to(images.device)
+    num_classes = network.head.out_channels
+    weights = class_weights(masks, num_classes, settings.balance).to(images.device)
     with torch.inference_mode(False), torch.enable_grad():
         steps = max(4, settings.pictures // settings.batch)
         optimizers, schedules = _optimizers(network, settings, steps)
@@ -107,7 +135,7 @@ def train_unet(
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()
                 schedule.step()
-        _correct(network, weights, settings.prior)
+        _correct(network, correction_of(masks, num_classes, settings))
     return network.eval().requires_grad_(False)
 
 
@@ -137,14 +165,17 @@ def _optimizers(
 
 
 @torch.no_grad()
-def _correct(network: UNet, weights: Tensor, prior: float) -> None:
+def _correct(network: UNet, correction: Sequence[float | None]) -> None:
     """Fold the correction into the head's bias; classes never seen are never said."""
-    bias = network.head.bias
-    if bias is None:
+    bias = _bias(network)
+    for k, shift in enumerate(correction):
+        bias[k] = _NEVER if shift is None else bias[k] - shift
+
+
+def _bias(network: UNet) -> Tensor:
+    if network.head.bias is None:
         raise TypeError("the head of a U-Net has a bias")
-    seen = weights > 0
-    bias[seen] -= prior * weights[seen].log()
-    bias[~seen] = _NEVER
+    return network.head.bias
 
 
 def changed(

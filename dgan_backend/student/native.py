@@ -115,6 +115,7 @@ def save_student(folder: Path, student: Student) -> None:
         "classes": student.num_classes,
         "mirror": student.mirror,
         "swap": list(student.swap),
+        "correction": list(student.correction),
     }
     write_json(folder / STUDENT_CARD, card)
 
@@ -131,7 +132,8 @@ def load_student(folder: Path, device: str = "cpu") -> Student | None:
             _network(stored, f"{number}.", config, card["classes"]).to(device)
             for number in range(card["networks"])
         ]
-        return Student(networks, bool(card["mirror"]), tuple(card.get("swap", ())))
+        swap, correction = tuple(card.get("swap", ())), tuple(card.get("correction", ()))
+        return Student(networks, bool(card["mirror"]), swap, correction)
     except (ValueError, TypeError, KeyError) as error:
         raise DganError(f"{folder / STUDENT_CARD} is no student card ({error}).") from error
     except RuntimeError as error:

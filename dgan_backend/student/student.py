@@ -13,7 +13,13 @@ from torch import Tensor
 from dgan_backend.errors import DganError
 from dgan_backend.interpreter.ensemble import PixelPrediction
 from dgan_backend.interpreter.uncertainty import jensen_shannon, majority_vote
-from dgan_backend.student.fit import UNetSettings, new_unet, train_unet
+from dgan_backend.student.fit import (
+    UNetSettings,
+    continued_unet,
+    correction_of,
+    new_unet,
+    train_unet,
+)
 from dgan_backend.student.unet import UNet, UNetConfig
 
 _FEWEST_PICTURES = 1200
@@ -48,11 +54,13 @@ class StudentSettings:
 @dataclass(frozen=True)
 class Student:
     """M U-Nets. mirror: each also looks at the mirrored picture, as one more opinion. swap: the
-    class that each class becomes in a mirrored picture; () = itself."""
+    class that each class becomes in a mirrored picture; () = itself. correction: of each class's
+    logit, as `correction_of` has it, so that training can go on; () = not known."""
 
     networks: Sequence[UNet]
     mirror: bool = True
     swap: tuple[int, ...] = ()
+    correction: tuple[float | None, ...] = ()
 
     @property
     def members(self) -> int:
@@ -93,22 +101,31 @@ def fit_student(
     *,
     config: UNetConfig | None = None,
     trunk: dict[str, Tensor] | None = None,
+    begin: Student | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Student:
     """Fit M members on N labeled pictures; arguments as `fit_unet` has them.
+
+    begin: a student with as many classes to go on with, in place of `config` and `trunk`; its
+    members, mirroring and swaps stay.
 
     On a CPU members are trained side by side, which is faster than more threads for each.
     progress: follows the first member. Ctrl-C ends all of them after the step they are at.
     Raises DganError when there would be a single opinion, which can disagree with none.
     """
     settings = settings or StudentSettings()
+    if begin is not None:
+        settings = _as(begin, settings)
     settings.check()
     augment = settings.unet.augment
     each = [
         replace(settings.unet, seed=settings.unet.seed * 1000 + member)
         for member in range(settings.members)
     ]
-    networks = [new_unet(num_classes, e.seed, config, trunk).to(images.device) for e in each]
+    if begin is None:
+        networks = [new_unet(num_classes, e.seed, config, trunk).to(images.device) for e in each]
+    else:
+        networks = [continued_unet(network, begin.correction) for network in begin.networks]
     threads = torch.get_num_threads()
     stop = threading.Event()
     side_by_side = min(threads, settings.members) if images.device.type == "cpu" else 1
@@ -134,4 +151,13 @@ def fit_student(
                 raise
     finally:
         torch.set_num_threads(threads)
-    return Student(fitted, augment.mirror, augment.swap)
+    correction = correction_of(masks, num_classes, settings.unet)
+    return Student(fitted, augment.mirror, augment.swap, tuple(correction))
+
+
+def _as(begin: Student, settings: StudentSettings) -> StudentSettings:
+    """Settings with the members, mirroring and swaps of a student that training goes on with."""
+    if len(begin.correction) != begin.num_classes:
+        raise DganError("this student does not say how its training ended; fit it anew.")
+    augment = replace(settings.unet.augment, mirror=begin.mirror, swap=begin.swap)
+    return StudentSettings(len(begin.networks), replace(settings.unet, augment=augment))

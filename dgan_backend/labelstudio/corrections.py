@@ -1,0 +1,144 @@
+"""A task's annotations -> one mask, by stated rules.
+
+Which annotations count: submitted ones that were not cancelled, the newest of each annotator; where
+one is marked as ground truth, only those. Where several annotators differ, the label that most of
+them gave a pixel; a tie is ignored. Bare pixels are background, or ignored where the project says
+`{"unlabeled": "ignore"}`. Regions of labels that the config no longer has are passed over, and
+told. An annotation that this backend wrote itself does not count until a person changed it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dgan_backend.labelstudio.binding import Binding
+from dgan_backend.labelstudio.regions import to_label_map
+from dgan_backend.merging import IGNORE
+
+MARK = "dgan"  # key of a task's data that tells what this backend made it for
+
+Annotation = Mapping[str, Any]
+LabelMap = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What people say of one task.
+
+    data: the task's. annotations: those that count, the key of this correction: two are the same
+    when their keys are.
+    """
+
+    task: int
+    data: Mapping[str, Any]
+    annotations: tuple[Annotation, ...]
+
+    @property
+    def key(self) -> str:
+        """Of the task, its picture and the annotations' regions."""
+        told = [self.task, self.data, [(a["id"], a["result"]) for a in self.annotations]]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the picture as the regions have it; None without any region."""
+        for annotation in self.annotations:
+            for region in annotation["result"]:
+                size = region.get("original_height"), region.get("original_width")
+                if all(isinstance(v, int) and v > 0 for v in size):
+                    return size
+        return None
+
+    def mask(
+        self, binding: Binding, height: int, width: int, *, ignore_bare: bool = False
+    ) -> LabelMap:
+        """[H, W] uint8, class indices of the binding's partonomy, 255 = ignored.
+
+        Raises DganError that names the region at fault.
+        """
+        fill = IGNORE if ignore_bare else 0
+        maps = [
+            to_label_map(_known(a["result"], binding), binding, height, width, fill)
+            for a in self.annotations
+        ]
+        return maps[0] if len(maps) == 1 else _agreed(maps, binding.partonomy.num_classes)
+
+    def unknown_labels(self, binding: Binding) -> list[str]:
+        """Labels of regions that the config no longer has, sorted."""
+        found = {
+            label
+            for a in self.annotations
+            for region in a["result"]
+            for label in _labels(region)
+            if label not in binding.class_of
+        }
+        return sorted(found)
+
+
+def correction_of(task: Mapping[str, Any]) -> Correction | None:
+    """Of a task as Label Studio's API gives it, whole; None when no annotation counts."""
+    counting = [
+        a
+        for a in task.get("annotations", ())
+        if not a.get("was_cancelled")
+        and isinstance(a.get("result"), list)
+        and not _is_ours(a, task["data"])
+    ]
+    truth = [a for a in counting if a.get("ground_truth")]
+    newest: dict[Any, Annotation] = {}
+    for a in sorted(truth or counting, key=lambda a: (str(a.get("updated_at")), a["id"])):
+        newest[_annotator(a)] = a
+    chosen = tuple(sorted(newest.values(), key=lambda a: int(a["id"])))
+    return Correction(int(task["id"]), task["data"], chosen) if chosen else None
+
+
+def regions_hash(regions: Iterable[Mapping[str, Any]]) -> str:
+    """Of what regions show, whatever ids Label Studio gives them."""
+    told = [[r.get("type"), r.get("from_name"), r.get("value")] for r in regions]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_ours(annotation: Annotation, data: Mapping[str, Any]) -> bool:
+    """Whether it is as this backend wrote it, together with the task."""
+    mark = data.get(MARK)
+    written = mark.get("annotation") if isinstance(mark, Mapping) else None
+    return bool(written) and written == regions_hash(annotation["result"])
+
+
+def _annotator(annotation: Annotation) -> Any:
+    by = annotation.get("completed_by")
+    return by.get("id") if isinstance(by, Mapping) else by
+
+
+def _known(regions: Sequence[Mapping[str, Any]], binding: Binding) -> list[Mapping[str, Any]]:
+    """Without the regions none of whose labels the config has."""
+    return [
+        region
+        for region in regions
+        if not (labels := _labels(region)) or any(x in binding.class_of for x in labels)
+    ]
+
+
+def _labels(region: Mapping[str, Any]) -> list[str]:
+    """Of a brush, bitmask or polygon region; none of any other."""
+    kind = str(region.get("type", ""))
+    value = region.get("value")
+    if kind not in ("brushlabels", "bitmasklabels", "polygonlabels"):
+        return []
+    labels = value.get(kind) if isinstance(value, Mapping) else None
+    return [x for x in labels if isinstance(x, str)] if isinstance(labels, list) else []
+
+
+def _agreed(maps: Sequence[LabelMap], classes: int) -> LabelMap:
+    """The label that most annotators gave each pixel, ties and 255 ignored."""
+    votes = np.stack([(np.stack(maps) == k).sum(axis=0) for k in range(classes)])
+    most = votes.max(axis=0)
+    agreed = votes.argmax(axis=0).astype(np.uint8)
+    agreed[((votes == most).sum(axis=0) > 1) | (most == 0)] = IGNORE
+    return agreed

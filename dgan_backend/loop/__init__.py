@@ -1,0 +1,1 @@
+"""The loop: corrections in, versions trained, predictions and synthetic tasks out."""

@@ -1,0 +1,243 @@
+"""What web and worker processes tell each other about projects, on Redis.
+
+Nothing here is the only copy of anything: corrections are Label Studio's, versions are on disk,
+and connections come again with the next /setup. Work is asked for by marks: a project's mark for
+a kind of work counts up, and the job that did the work settles the count that it saw when it
+began. So a mark that comes while a job runs is not lost, many marks are one job, and a job that
+was killed has settled nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import redis
+from redis.exceptions import LockError
+
+from dgan_backend.loop.connection import Connection
+
+Work = Literal["train", "label", "push"]
+WORKS: tuple[Work, ...] = ("train", "label", "push")
+LEASE_SECONDS = 10.0
+_RENEWALS = 4  # in a lease's time
+_ERRORS = 20  # kept for each project
+_SERVED_SECONDS = 20.0  # after /predict was answered, until Label Studio has surely stored it
+_PREFIX = "dgan:"
+
+
+class Lost(BaseException):
+    """The lease is gone: another process may be at this work now. Passes through all handlers."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """done of total steps of what a job is at; began: Unix time."""
+
+    what: str
+    done: int
+    total: int
+    began: float
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace so far; None before the first step is done."""
+        if not self.done:
+            return None
+        return (time.time() - self.began) / self.done * (self.total - self.done)
+
+
+class Lease:
+    """The right to do one kind of work for one project, while it is renewed."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self._ended = threading.Event()
+        self._lost = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raises Lost when another process may have the lease. Before every step that others
+        would see."""
+        if self._lost.is_set():
+            raise Lost
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        with suppress(LockError, redis.RedisError):  # it was lost, or ends by itself
+            self._lock.release()
+
+    def _renew(self) -> None:
+        failing_since = time.monotonic()
+        while not self._ended.wait(LEASE_SECONDS / _RENEWALS):
+            try:
+                self._lock.reacquire()
+                failing_since = time.monotonic()
+            except LockError:
+                self._lost.set()
+                return
+            except redis.RedisError:
+                if time.monotonic() - failing_since > LEASE_SECONDS:
+                    self._lost.set()
+                    return
+
+
+class Board:
+    """Everything on Redis that is not a queue."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    # Projects
+
+    def remember(self, connection: Connection) -> None:
+        self._redis.hset(_PREFIX + "projects", connection.uid, connection.to_json())
+
+    def connection(self, uid: str) -> Connection | None:
+        found = self._redis.hget(_PREFIX + "projects", uid)
+        return None if found is None else Connection.from_json(found)
+
+    def connections(self) -> list[Connection]:
+        found = self._redis.hvals(_PREFIX + "projects")
+        return sorted((Connection.from_json(text) for text in found), key=lambda c: c.uid)
+
+    def forget(self, uid: str) -> None:
+        """All about a project."""
+        hashes = ["projects", *(f"{kind}:{work}" for work in WORKS for kind in ("marks", "done"))]
+        for name in hashes:
+            self._redis.hdel(_PREFIX + name, uid)
+        self._redis.srem(_PREFIX + "paused", uid)
+        keys = [f"{name}:{uid}" for name in ("errors", "progress", "served", "notes")]
+        keys += [f"job:{work}:{uid}" for work in WORKS]
+        self._redis.delete(*(_PREFIX + key for key in keys))
+
+    def pause(self, uid: str, paused: bool) -> None:
+        """A paused project is pre-labeled on request only; its marks wait."""
+        change = self._redis.sadd if paused else self._redis.srem
+        change(_PREFIX + "paused", uid)
+
+    def paused(self, uid: str) -> bool:
+        return bool(self._redis.sismember(_PREFIX + "paused", uid))
+
+    # Marks
+
+    def mark(self, uid: str, work: Work) -> None:
+        """There is work of that kind."""
+        self._redis.hincrby(f"{_PREFIX}marks:{work}", uid, 1)
+
+    def marks(self, uid: str, work: Work) -> int:
+        return int(self._redis.hget(f"{_PREFIX}marks:{work}", uid) or 0)
+
+    def settle(self, uid: str, work: Work, marks: int) -> None:
+        """All that was asked for up to that count is done."""
+        self._redis.hset(f"{_PREFIX}done:{work}", uid, marks)
+
+    def unsettled(self, uid: str, work: Work) -> bool:
+        return self.marks(uid, work) > int(self._redis.hget(f"{_PREFIX}done:{work}", uid) or 0)
+
+    # Leases and jobs
+
+    @contextmanager
+    def lease(self, uid: str, work: Work) -> Iterator[Lease | None]:
+        """One process at a time does one kind of work for one project; None when another does."""
+        name = f"{_PREFIX}lease:{work}:{uid}"
+        lock = self._redis.lock(name, timeout=LEASE_SECONDS, thread_local=False)
+        if not lock.acquire(blocking=False):
+            yield None
+            return
+        lease = Lease(lock)
+        try:
+            yield lease
+        finally:
+            lease.end()
+
+    def busy(self, uid: str, work: Work) -> bool:
+        """Whether some process has that lease."""
+        return bool(self._redis.exists(f"{_PREFIX}lease:{work}:{uid}"))
+
+    def job(self, uid: str, work: Work) -> str | None:
+        """The job that was last enqueued for that work."""
+        found = self._redis.get(f"{_PREFIX}job:{work}:{uid}")
+        return None if found is None else _text(found)
+
+    def claim(self, uid: str, work: Work, before: str | None, job: str) -> bool:
+        """Put `job` in the place of `before`; False when another process was faster."""
+        swap = self._redis.register_script(_SWAP)
+        key = f"{_PREFIX}job:{work}:{uid}"
+        return bool(swap(keys=[key], args=[before or "", job]))
+
+    def clear(self, uid: str, work: Work) -> None:
+        """No job is enqueued for that work any more."""
+        self._redis.delete(f"{_PREFIX}job:{work}:{uid}")
+
+    @contextmanager
+    def only_one(self, name: str, seconds: float) -> Iterator[bool]:
+        """Whether this process is the one that does something that many could do."""
+        lock = self._redis.lock(f"{_PREFIX}one:{name}", timeout=seconds, thread_local=False)
+        mine = bool(lock.acquire(blocking=False))
+        try:
+            yield mine
+        finally:
+            if mine:
+                with suppress(LockError):
+                    lock.release()
+
+    # What /predict is at
+
+    def serving(self, uid: str, tasks: Sequence[int], seconds: float = _SERVED_SECONDS) -> None:
+        """Label Studio may store a prediction of its own for these tasks within `seconds`."""
+        if tasks:
+            until = time.time() + seconds
+            key = f"{_PREFIX}served:{uid}"
+            self._redis.zadd(key, {str(task): until for task in tasks})
+            self._redis.expire(key, 600)
+
+    def served(self, uid: str) -> set[int]:
+        """Tasks that Label Studio may be storing a prediction for."""
+        key = f"{_PREFIX}served:{uid}"
+        self._redis.zremrangebyscore(key, 0, time.time())
+        return {int(_text(task)) for task in self._redis.zrange(key, 0, -1)}
+
+    # What people are told
+
+    def tell(self, uid: str, work: Work, progress: Progress | None) -> None:
+        """How far a job is; None when it has ended."""
+        key = f"{_PREFIX}progress:{uid}"
+        if progress is None:
+            self._redis.hdel(key, work)
+        else:
+            self._redis.hset(key, work, json.dumps(asdict(progress)))
+
+    def progress(self, uid: str, work: Work) -> Progress | None:
+        found = self._redis.hget(f"{_PREFIX}progress:{uid}", work)
+        return None if found is None else Progress(**json.loads(found))
+
+    def complain(self, uid: str, text: str, task: int | None = None) -> None:
+        """Something went wrong that people should read of."""
+        key = f"{_PREFIX}errors:{uid}"
+        entry = {"time": time.time(), "text": text, "task": task}
+        self._redis.lpush(key, json.dumps(entry))
+        self._redis.ltrim(key, 0, _ERRORS - 1)
+
+    def complaints(self, uid: str) -> list[dict[str, Any]]:
+        """The last ones, the newest first: time (Unix s), text, task."""
+        return [json.loads(t) for t in self._redis.lrange(f"{_PREFIX}errors:{uid}", 0, -1)]
+
+
+_SWAP = """
+local now = redis.call('GET', KEYS[1]) or ''
+if now ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', 86400)
+return 1
+"""
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

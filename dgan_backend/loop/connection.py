@@ -1,0 +1,50 @@
+"""A project as Label Studio's /setup described it, in a form that workers can read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dgan_backend.labelstudio.project import Project, open_project, project_number
+
+
+@dataclass(frozen=True)
+class Connection:
+    """uid: `"17.1795491060"`, number and time of creation, which tells installations apart.
+    schema: the labeling config. hostname, access_token: Label Studio's address and the legacy
+    token of the project's creator. extra_params: as Label Studio sent them."""
+
+    uid: str
+    schema: str
+    hostname: str = ""
+    access_token: str = field(default="", repr=False)
+    extra_params: Any = None
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Connection:
+        """From the body of /setup."""
+        return cls(
+            uid=str(body.get("project")),
+            schema=str(body.get("schema") or ""),
+            hostname=str(body.get("hostname") or ""),
+            access_token=str(body.get("access_token") or ""),
+            extra_params=body.get("extra_params"),
+        )
+
+    @property
+    def number(self) -> int | None:
+        return project_number(self.uid)
+
+    def open(self) -> Project:
+        return open_project(
+            self.uid, self.schema, self.extra_params, self.hostname, self.access_token
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Connection:
+        return cls(**json.loads(text))

@@ -1,0 +1,180 @@
+"""Pre-labels: every task that nobody has begun with gets one prediction of the current version."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from dgan_backend.labelstudio.client import LabelStudioClient, TaskSummary
+from dgan_backend.labelstudio.project import Project
+from dgan_backend.records import PENDING, is_own_version
+
+log = logging.getLogger(__name__)
+
+CHUNK = 10  # tasks that are checked and written together
+_LONGEST_WAIT = 30.0  # seconds, for predictions that Label Studio is storing
+_PAUSE = 1.0
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """What became of a project's tasks: how many were written, and which could not be labeled
+    for now (a picture out of reach)."""
+
+    written: int
+    postponed: tuple[int, ...]
+
+
+class Labeler:
+    """Brings one project's predictions up to one version.
+
+    Before every write it looks again at what is there, and after it once more, since Label Studio
+    may store a prediction of its own at any time (a person opens a task, /predict answers). A
+    prediction that is replaced keeps its id: a person may have it open, and Label Studio refuses
+    an annotation whose prediction is gone.
+
+    predict: a task -> its entry, as `Predictor.predict`. served: tasks that Label Studio is asking
+    /predict for right now. check: called before anything is written; raises when this process has
+    to stop. progress: told how many of how many tasks are done.
+    """
+
+    def __init__(
+        self,
+        site: LabelStudioClient,
+        project: Project,
+        version: str,
+        predict: Callable[[Mapping[str, Any]], Entry],
+        served: Callable[[], set[int]] = set,
+        check: Callable[[], None] = lambda: None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        assert project.number is not None
+        self._site, self._number, self._version = site, project.number, version
+        self._predict, self._served = predict, served
+        self._check, self._progress = check, progress
+
+    def run(self) -> Labeled:
+        """Label what needs it: tasks without a prediction first, then placeholders, then those
+        of older versions."""
+        todo = [t for t in self._site.summaries(self._number, annotated=False) if self._needs(t)]
+        todo.sort(key=lambda task: (self._rank(task), task.id))
+        done, written, postponed, racing = 0, 0, [], []
+        for chunk in _chunks(todo):
+            served = self._served()
+            racing += [task for task in chunk if task.id in served]
+            free = [task for task in chunk if task.id not in served]
+            entries = self._entries(free, done, len(todo))
+            postponed += [t.id for t in free if "result" not in entries[t.id]]
+            written += self._write(entries)
+            racing += [task for task in free if task.id in self._served()]
+            done += len(chunk)
+            self._progress(done, len(todo))
+        if racing:
+            self._await([task.id for task in racing])
+            entries = self._entries(self._still([task.id for task in racing]), done, len(todo))
+            written += self._write(entries)
+            self._tidy(self._site.summaries(self._number, tasks=[task.id for task in racing]))
+        return Labeled(written, tuple(postponed))
+
+    def tidy(self, tasks: Sequence[int]) -> None:
+        """Leave one prediction of ours at each of these tasks."""
+        for ids in _chunks(tasks):
+            self._tidy(self._site.summaries(self._number, tasks=ids))
+
+    def _needs(self, task: TaskSummary) -> bool:
+        return not task.touched and _own(task, self._number) != [self._version]
+
+    def _rank(self, task: TaskSummary) -> int:
+        own = _own(task, self._number)
+        return 0 if not own else 1 if PENDING in own else 2
+
+    def _still(self, tasks: Sequence[int]) -> list[TaskSummary]:
+        found = self._site.summaries(self._number, tasks=tasks) if tasks else []
+        return [task for task in found if self._needs(task)]
+
+    def _entries(self, tasks: Sequence[TaskSummary], done: int, total: int) -> dict[int, Entry]:
+        entries = {}
+        for task in tasks:
+            self._check()
+            entries[task.id] = self._predict({"id": task.id, "data": task.data})
+            self._progress(done + len(entries), total)
+        return entries
+
+    def _write(self, entries: Mapping[int, Entry]) -> int:
+        """Check, write, check again; returns how many were written."""
+        ready = {task: entry for task, entry in entries.items() if "result" in entry}
+        if not ready:
+            return 0
+        now = self._still(list(ready))
+        self._check()
+        new = [task.id for task in now if not _own(task, self._number)]
+        self._import([{"task": task, **_fields(ready[task])} for task in new])
+        for task in now:
+            if _own(task, self._number):
+                self._replace(task.id, ready[task.id])
+        self._tidy(self._site.summaries(self._number, tasks=list(ready)))
+        return len(now)
+
+    def _import(self, predictions: list[dict[str, Any]]) -> None:
+        if not predictions:
+            return
+        stored = self._site.import_predictions(self._number, predictions)
+        if stored < len(predictions):
+            log.warning(
+                "Project %s: Label Studio took %d of %d predictions; the labeling config has "
+                "changed, perhaps.",
+                self._number,
+                stored,
+                len(predictions),
+            )
+
+    def _replace(self, task: int, entry: Entry) -> None:
+        """Put an entry into the place of our first prediction; `_tidy` removes the others."""
+        ours = self._predictions(task)
+        if ours and all(p["model_version"] != self._version for p in ours):
+            self._check()
+            self._site.update_prediction(int(ours[0]["id"]), **_fields(entry))
+
+    def _tidy(self, tasks: Iterable[TaskSummary]) -> None:
+        """Of several predictions of ours keep one: of this version, and of those the oldest."""
+        for task in tasks:
+            if task.touched or len(_own(task, self._number)) < 2:
+                continue
+            ours = self._predictions(task.id)
+            current = [p for p in ours if p["model_version"] == self._version]
+            keep = (current or ours)[:1]
+            for prediction in ours:
+                if prediction not in keep:
+                    self._check()
+                    self._site.delete_prediction(int(prediction["id"]))
+
+    def _predictions(self, task: int) -> list[dict[str, Any]]:
+        found = self._site.predictions(task)
+        return [p for p in found if is_own_version(str(p["model_version"]), self._number)]
+
+    def _await(self, tasks: Sequence[int]) -> None:
+        """Until Label Studio has stored what /predict answered, or long enough."""
+        until = time.monotonic() + _LONGEST_WAIT
+        while set(tasks) & self._served() and time.monotonic() < until:
+            self._check()
+            time.sleep(_PAUSE)
+
+
+def _own(task: TaskSummary, project: int) -> list[str]:
+    return [v for v in task.versions if is_own_version(v, project)]
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    return {key: entry[key] for key in ("result", "score", "model_version")}
+
+
+def _chunks(items: Sequence[Any]) -> Iterable[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
