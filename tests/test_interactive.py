@@ -185,8 +185,10 @@ def test_regions_are_written_for_the_projects_control(kind: str) -> None:
 
 
 def test_a_polygon_covers_its_parts() -> None:
-    (region,) = regions_at(segmentation(), [at((3, 1))], bound("polygon"))
-    expected = np.where(below(EYE, where=LEFT)[EYE], EYE, 0)
+    assert same(parts_at(TOON, [at((3, 1))], FACE, whole=True), below(EYE, where=LEFT))
+    assert same(parts_at(TOON, [at((1, 1))], FACE, whole=True), below(HEAD, where=np.s_[:, :8]))
+    (region,) = regions_at(segmentation(), [at((1, 1))], bound("polygon"))
+    expected = np.where(below(HEAD, where=np.s_[:, :8])[HEAD], HEAD, 0)
     np.testing.assert_array_equal(read_back([region], "polygon"), expected)
 
 

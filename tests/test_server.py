@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import threading
@@ -26,11 +27,13 @@ from dgan_backend.segmenter import Segmenter
 from dgan_backend.server import create_app, serve
 from dgan_backend.serving.reason import ReasonProtocol, with_reason
 from dgan_backend.settings import Settings
+from tests.drawing import click, stroke
 from tests.labeling import (
     CONFIG,
     OTHER_CONFIG,
     VERSION,
     TinyRegistry,
+    data_uri,
     seed_task,
     task,
 )
@@ -114,6 +117,156 @@ def test_predict_works_without_setup_and_without_tasks(
 ) -> None:
     assert results(client, [seed_task(1, segmenter, seed=7)])[0]["result"]
     assert results(client, []) == []
+
+
+# Smart tools
+
+
+def pointed(client: httpx.Client, tasks: list, context: object) -> list[dict]:
+    """What Label Studio posts when a person used a smart tool, and the answer."""
+    body = {**predict_body(tasks), "params": {"context": context}}
+    response = client.post("/predict", json=body)
+    assert response.status_code == 200
+    return list(response.json()["results"])
+
+
+def regions_of(entry: dict) -> np.ndarray:
+    return to_label_map(entry["result"], bind(parse_config(CONFIG), 5), 16, 16)
+
+
+def test_a_click_is_answered_with_the_part_under_it(
+    client: httpx.Client, segmenter: Segmenter
+) -> None:
+    labels = segmenter.segment_seed(7).labels
+    row, column = np.argwhere(labels)[0]
+    task = seed_task(1, segmenter, seed=7)
+    (entry,) = pointed(client, [task], {"result": [click(row, column, (16, 16))]})
+    (region,) = entry["result"]
+    assert entry["model_version"] == VERSION and "reason" not in entry
+    assert entry["score"] == pytest.approx(region["score"])
+    part = regions_of(entry)
+    assert part[row, column] == labels[row, column]
+    assert set(np.unique(part)) <= {0, labels[row, column]}
+    np.testing.assert_array_equal(part[part > 0], labels[part > 0])
+
+
+def test_a_stroke_with_a_label_is_answered_with_that_class(
+    client: httpx.Client, segmenter: Segmenter
+) -> None:
+    labels = segmenter.segment_seed(7).labels
+    index = int(labels.max())
+    drawn = stroke(labels > 0, segmenter.partonomy.classes[index])
+    (entry,) = pointed(client, [seed_task(1, segmenter, seed=7)], {"result": [drawn]})
+    (region,) = entry["result"]
+    assert region["value"]["brushlabels"] == [segmenter.partonomy.classes[index]]
+
+
+@pytest.mark.parametrize(
+    ("context", "reason"),
+    [
+        ({"result": []}, "Task 1: The context must be"),
+        ("click", "Task 1: The context must be"),
+        ({"result": [{"type": "choices", "value": {}}]}, "Task 1: Nothing in the context"),
+        ({"result": [click(1, 1, (20, 20))]}, "Task 1: its picture is 16 x 16, but a region was"),
+    ],
+)
+def test_a_context_that_cannot_be_used_is_said(
+    client: httpx.Client, segmenter: Segmenter, context: object, reason: str
+) -> None:
+    (entry,) = pointed(client, [seed_task(1, segmenter, seed=7)], context)
+    assert (entry["result"], entry["score"], entry["model_version"]) == ([], 0.0, VERSION)
+    assert entry["reason"].startswith(reason)
+
+
+def test_clicks_on_background_and_on_broken_tasks_get_nothing_and_a_reason(
+    client: httpx.Client, segmenter: Segmenter
+) -> None:
+    seed = next(s for s in range(50) if (segmenter.segment_seed(s).labels == 0).any())
+    row, column = np.argwhere(segmenter.segment_seed(seed).labels == 0)[0]
+    context = {"result": [click(row, column, (16, 16))]}
+    (entry,) = pointed(client, [seed_task(1, segmenter, seed=seed)], context)
+    assert entry["result"] == [] and "there is no part at that place" in entry["reason"]
+    for broken, reason in (({"id": 2, "data": {}}, "Task 2 has no picture"), (7, "must be an")):
+        (entry,) = pointed(client, [broken], context)
+        assert entry["result"] == [] and reason in entry["reason"]
+
+
+@pytest.mark.parametrize("context", [None, {}])
+def test_without_a_context_whole_pictures_are_answered(
+    client: httpx.Client, segmenter: Segmenter, context: object
+) -> None:
+    task = seed_task(1, segmenter, seed=7)
+    assert len(pointed(client, [task], context)[0]["result"]) == len(
+        results(client, [task])[0]["result"]
+    )
+
+
+def test_clicks_on_an_opened_task_wait_for_nothing(
+    registry: TinyRegistry, segmenter: Segmenter
+) -> None:
+    """Neither for its picture or a computation, nor for what others have asked for."""
+    picture = base64.b64decode(data_uri(20, 30).partition(",")[2])
+    served: list[str] = []
+
+    def answer(seen: Seen) -> Answer:
+        if seen.path.startswith("/slow"):
+            time.sleep(1.5)
+            return Answer(status=404)
+        served.append(seen.path)
+        return Answer(body=picture)
+
+    settings = Settings(allowed_image_hosts=("127.0.0.1",))
+    with (
+        serving(answer) as site,
+        backend(registry, settings) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        opened = task(1, f"{site.url}/a.png")
+        (entry,) = results(client, [opened])
+        whole = to_label_map(entry["result"], bind(parse_config(CONFIG), 5), 20, 30)
+        row, column = (int(n) for n in np.argwhere(whole)[0])
+        slow = [task(n, f"{site.url}/slow.png") for n in range(2, 10)]
+        waiting = pool.submit(results, client, slow)
+        time.sleep(0.3)
+        with httpx.Client(base_url=client.base_url) as other:
+            context = {"result": [click(row, column, (20, 30))]}
+            answers: list[dict] = []
+            assert elapsed(lambda: answers.extend(pointed(other, [opened], context))) < 1.0
+        assert not waiting.done()
+        part = to_label_map(answers[0]["result"], bind(parse_config(CONFIG), 5), 20, 30)
+        assert part[row, column] == whole[row, column]
+        assert served == ["/a.png"]
+        waiting.result()
+
+
+def test_a_picture_that_was_replaced_is_looked_at_again(registry: TinyRegistry) -> None:
+    sizes = [(20, 30), (24, 16)]
+    served = [base64.b64decode(data_uri(*size).partition(",")[2]) for size in sizes]
+    settings = Settings(allowed_image_hosts=("127.0.0.1",))
+    with (
+        serving(lambda seen: Answer(body=served.pop(0))) as site,
+        backend(registry, settings) as client,
+    ):
+        opened = task(1, f"{site.url}/a.png")
+        (entry,) = results(client, [opened])
+        assert entry["result"][0]["original_width"] == 30
+        everywhere = stroke(np.ones((24, 16), dtype=bool))
+        (entry,) = pointed(client, [opened], {"result": [everywhere]})
+        assert entry["result"][0]["original_width"] == 16
+
+
+def test_nobody_gets_the_parts_of_a_picture_of_another_label_studio(
+    registry: TinyRegistry,
+) -> None:
+    """The address of an upload and the number of its task tell nothing about whose it is."""
+    picture = base64.b64decode(data_uri(20, 30).partition(",")[2])
+    context = {"result": [stroke(np.ones((20, 30), dtype=bool))]}
+    with serving(lambda seen: Answer(body=picture)) as site, backend(registry) as client:
+        upload = task(1, "/data/upload/1/a.png")
+        client.post("/setup", json=setup_body(hostname=site.url))
+        assert pointed(client, [upload], context)[0]["result"]
+        client.post("/setup", json=setup_body(hostname="http://127.0.0.1:1"))
+        assert pointed(client, [upload], context)[0]["result"] == []
 
 
 def test_untrained_projects_are_told_so(client: httpx.Client) -> None:
