@@ -56,8 +56,15 @@ class Predictor:
         if project.binding is None:
             return f"{project.name}-unusable"
         partonomy = project.binding.partonomy
-        current = self._registry.current(partonomy, project.number)
+        current = self._registry.current(partonomy, project.number, project.uid)
         return current or f"{partonomy.name}-untrained"
+
+    def trained(self, project: Project) -> bool:
+        """Whether there is a version that serves the project."""
+        if project.binding is None:
+            return False
+        partonomy = project.binding.partonomy
+        return self._registry.current(partonomy, project.number, project.uid) is not None
 
     def predict(self, project: Project, version: str, task: object) -> dict[str, Any]:
         """A prediction for one task; never raises.
@@ -168,14 +175,13 @@ class Predictor:
         if binding is None:
             raise DganError(project.problem)
         partonomy = binding.partonomy
-        if self._registry.current(partonomy, project.number) is None:
+        if not self.trained(project):
             first = version_name(partonomy.name, project.number, 1)
             if partonomy.wanted and not partonomy.generator:
                 raise DganError(partonomy.missing_generator(first))
             raise DganError(
-                f"The parts of {project.name} are not trained yet, and this release does not "
-                "train from inside Label Studio; fit a version with `dgan-backend fit --out "
-                f"MODEL_DIR/{first}`."
+                f"The parts of {project.name} are not trained yet; submit a few annotations, and "
+                f"the first version, {first}, is trained from them."
             )
         segmenter = self._registry.segmenter(version)
         return segmenter, binding.to(segmenter.partonomy)

@@ -181,6 +181,9 @@ class LabelStudioClient:
     def backends(self, project: int) -> list[dict[str, Any]]:
         return list(self.request("GET", "/api/ml/", params={"project": project}))
 
+    def update_backend(self, backend: int, **fields: Any) -> dict[str, Any]:
+        return self._object("PATCH", f"/api/ml/{backend}", json=fields)
+
     def webhooks(self, project: int) -> list[dict[str, Any]]:
         return list(self.request("GET", "/api/webhooks/", params={"project": project}))
 

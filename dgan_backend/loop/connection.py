@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dgan_backend.labelstudio.project import Project, open_project, project_number
@@ -41,6 +41,10 @@ class Connection:
         return open_project(
             self.uid, self.schema, self.extra_params, self.hostname, self.access_token
         )
+
+    def with_schema(self, schema: str) -> Connection:
+        """With the labeling config as it is now."""
+        return replace(self, schema=schema)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -1,0 +1,36 @@
+"""What jobs work with: settings, board, versions, and clients of Label Studio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import redis
+
+from dgan_backend.labelstudio.sites import Sites
+from dgan_backend.loop.board import Board
+from dgan_backend.loop.twins import Twins
+from dgan_backend.predictor import Predictor
+from dgan_backend.registry import Registry
+from dgan_backend.settings import Settings
+
+
+@dataclass(frozen=True)
+class Bench:
+    settings: Settings
+    board: Board
+    registry: Registry
+    predictor: Predictor
+    sites: Sites
+    twins: Twins
+
+    @classmethod
+    def open(cls, settings: Settings, client: redis.Redis) -> Bench:
+        registry = Registry(settings.model_dir, settings.device)
+        return cls(
+            settings,
+            Board(client),
+            registry,
+            Predictor(settings, registry),
+            Sites(settings),
+            Twins(settings.model_dir, settings.device),
+        )

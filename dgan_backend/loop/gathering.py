@@ -1,0 +1,186 @@
+"""Corrections -> labeled pictures that can be learned from; each is fetched and inverted once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dgan_backend.errors import DganError, PassingError
+from dgan_backend.fitting import LABEL_RESOLUTION, on_grid
+from dgan_backend.generators import Generator
+from dgan_backend.interpreter.uncertainty import reconstruction_factor
+from dgan_backend.inversion.encoder import Encoder
+from dgan_backend.inversion.framing import Frame
+from dgan_backend.inversion.invert import InversionSettings
+from dgan_backend.inversion.native import InDomainErrors
+from dgan_backend.labelstudio.binding import Binding
+from dgan_backend.labelstudio.corrections import Correction
+from dgan_backend.merging import IGNORE
+from dgan_backend.pictures import Picture
+from dgan_backend.reading import invert_all
+from dgan_backend.records import SeedLatent
+from dgan_backend.versions import Source, TrainingSet
+
+Fetch = Callable[[Mapping[str, Any]], Picture]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A correction that nothing is learned from, and why. again: it may be used next time."""
+
+    task: int
+    key: str
+    reason: str
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """data: of the corrections that are learned from, None without any. new: how many of them
+    were not known before."""
+
+    data: TrainingSet | None
+    new: tuple[int, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+class Gatherer:
+    """Makes training pictures of one generator's domain.
+
+    fetch: a task -> its picture [H, W, 3] uint8; raises DganError. known: the training set of an
+    earlier version, whose pictures and latents are taken over where annotations are the same.
+    mask_side: px of the masks to make.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        encoder: tuple[Encoder, InDomainErrors | None] | None,
+        inversion: InversionSettings,
+        binding: Binding,
+        fetch: Fetch,
+        *,
+        ignore_bare: bool = False,
+        known: TrainingSet | None = None,
+    ) -> None:
+        self._generator, self._encoder, self._inversion = generator, encoder, inversion
+        self._binding, self._fetch, self._ignore_bare = binding, fetch, ignore_bare
+        self._known = known
+        self._side = known.side if known else max(generator.resolution, LABEL_RESOLUTION)
+        self._mask_side = known.masks.shape[-1] if known else self._side
+
+    def gather(self, corrections: Sequence[Correction]) -> Gathered:
+        """In the order of the corrections."""
+        rows: list[TrainingSet] = []
+        new: list[int] = []
+        left_out: list[LeftOut] = []
+        for correction in corrections:
+            row = self._taken_over(correction)
+            try:
+                if row is None:
+                    row = self._made(correction)
+                    new.append(correction.task)
+            except PassingError as error:
+                left_out.append(LeftOut(correction.task, correction.key, str(error), again=True))
+                continue
+            except DganError as error:
+                left_out.append(LeftOut(correction.task, correction.key, str(error)))
+                continue
+            rows.append(row)
+        return Gathered(joined(rows) if rows else None, tuple(new), tuple(left_out))
+
+    def _taken_over(self, correction: Correction) -> TrainingSet | None:
+        if self._known is None:
+            return None
+        for n, source in enumerate(self._known.sources):
+            if source.task == correction.task and source.key == correction.key:
+                return self._known.pick([n])
+        return None
+
+    def _made(self, correction: Correction) -> TrainingSet:
+        picture = self._fetch({"id": correction.task, "data": correction.data})
+        frame = Frame(*picture.shape[:2])
+        mask = correction.mask(
+            self._binding, frame.height, frame.width, ignore_bare=self._ignore_bare
+        )
+        if (mask == IGNORE).all():
+            raise DganError(f"Task {correction.task} has no labeled pixel; label a part of it.")
+        w, factor, reason = self._latent(correction, frame.picture(picture, self._resolution))
+        return TrainingSet(
+            w,
+            torch.from_numpy(self._framed(frame, mask))[None],
+            on_grid([frame.picture(picture, self._side)]),
+            (Source(correction.task, correction.key, factor, reason),),
+        )
+
+    @property
+    def _resolution(self) -> int:
+        return self._generator.resolution
+
+    def _framed(self, frame: Frame, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        return np.array(frame.mask(mask, self._mask_side, IGNORE))
+
+    def _latent(self, correction: Correction, small: Picture) -> tuple[Tensor, float, str]:
+        """w [1, num_ws, w_dim], how well it re-creates the picture, and what follows from that."""
+        sampled = sampled_latent(correction.data, self._generator.id)
+        if sampled is not None:
+            z = self._generator.latent_from_seed(sampled.seed)
+            with torch.inference_mode():
+                w = self._generator.mapping(z, truncation=sampled.truncation)
+            return w.cpu(), 1.0, ""
+        if self._encoder is None:
+            empty = torch.zeros(1, self._generator.num_ws, self._generator.w_dim)
+            return empty, 0.0, "The generator has no encoder: only the student learns from it."
+        encoder, errors = self._encoder
+        found = invert_all(self._generator, encoder, [small], self._inversion)
+        error = float(found.errors[0])
+        factor = 1.0
+        if errors is not None:
+            factor = reconstruction_factor(error, errors.median, errors.limit)
+        if factor > 0:
+            return found.w.cpu(), factor, ""
+        assert errors is not None  # or the factor were 1
+        return (
+            found.w.cpu(),
+            0.0,
+            f"The generator cannot re-create it (error {error:.3f}, limit {errors.limit:.3f}): "
+            "only the student learns from it.",
+        )
+
+
+def joined(parts: Sequence[TrainingSet]) -> TrainingSet:
+    """One after the other; masks of different sizes are brought to the largest."""
+    side = max(part.masks.shape[-1] for part in parts)
+    return TrainingSet(
+        torch.cat([part.w for part in parts]),
+        torch.cat([_resized(part.masks, side) for part in parts]),
+        torch.cat([part.pictures for part in parts]),
+        tuple(source for part in parts for source in part.sources),
+    )
+
+
+def _resized(masks: Tensor, side: int) -> Tensor:
+    if masks.shape[-1] == side:
+        return masks
+    images = (Image.fromarray(m.numpy()) for m in masks)
+    return torch.from_numpy(
+        np.stack([np.asarray(i.resize((side, side), Image.Resampling.NEAREST)) for i in images])
+    )
+
+
+def sampled_latent(data: Mapping[str, Any], generator: str) -> SeedLatent | None:
+    """The latent of a picture that this generator sampled; None for all others."""
+    value = data.get("latent")
+    if not isinstance(value, Mapping) or value.get("generator") != generator:
+        return None
+    try:
+        return SeedLatent.from_json(value)
+    except DganError:
+        return None

@@ -1,0 +1,323 @@
+"""Corrections -> a new version: gathered, fitted, compared with the current one, published."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from dgan_backend import metrics
+from dgan_backend.errors import DganError
+from dgan_backend.fitting import FitPlan, Progress, fit_set
+from dgan_backend.generators import load_generator
+from dgan_backend.inversion.invert import InversionSettings
+from dgan_backend.inversion.native import has_encoder, load_encoder
+from dgan_backend.labelstudio.client import LabelStudioClient
+from dgan_backend.labelstudio.corrections import Correction, correction_of
+from dgan_backend.labelstudio.project import Project
+from dgan_backend.loop.gathering import Fetch, Gathered, Gatherer, LeftOut, joined
+from dgan_backend.loop.twins import Twins, rows_of_fold
+from dgan_backend.loop.validation import FOLDS, Comparison, compare, picture_miou
+from dgan_backend.merging import IGNORE
+from dgan_backend.partonomy import Partonomy
+from dgan_backend.pictures import to_tensor
+from dgan_backend.refitting import (
+    RefitSettings,
+    refit,
+    refit_student,
+    student_with_classes,
+    with_classes,
+)
+from dgan_backend.registry import Registry
+from dgan_backend.segmenter import Segmenter
+from dgan_backend.student.student import Student
+from dgan_backend.versions import TrainingSet
+
+log = logging.getLogger(__name__)
+
+DEFAULT_GENERATOR = "toonhead"  # of a project with labels of its own that names none
+_COMPARED = 60  # pictures of each fold, the newest
+_SIDE_BY_SIDE = 2  # twins
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training. version: "" when there was nothing to learn. current: whether it
+    was made current. said: in plain words."""
+
+    version: str
+    current: bool
+    said: str
+    left_out: tuple[LeftOut, ...] = ()
+
+
+class Training:
+    """One project's training. check: called before anything that others would see; raises when
+    this process has to stop. fetch: see `Gatherer`."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        twins: Twins,
+        project: Project,
+        fetch: Fetch,
+        *,
+        settings: RefitSettings | None = None,
+        plan: FitPlan | None = None,
+        device: str = "cpu",
+        check: Callable[[], None] = lambda: None,
+        progress: Progress = lambda name, steps: steps,
+    ) -> None:
+        if project.binding is None or project.number is None:
+            raise DganError(project.problem or "A project without a number cannot be trained.")
+        self._registry, self._twins = registry, twins
+        self._project, self._binding, self._fetch = project, project.binding, fetch
+        self._settings, self._plan = settings or RefitSettings(), plan or FitPlan()
+        self._device, self._check = device, check
+        self._progress = _checked(progress, check)
+        self._began = time.monotonic()
+
+    @property
+    def _tree(self) -> Partonomy:
+        return self._binding.partonomy
+
+    def run(self, corrections: Sequence[Correction]) -> Trained:
+        """Learn from all corrections of the project; raises DganError when that cannot be."""
+        project = self._project
+        assert project.number is not None
+        keys = sorted(c.key for c in corrections)
+        last = self._registry.versions(project.number, project.uid)
+        own = [k for k in last if k.partonomy == self._tree.name]
+        told = own[-1].training if own else {}
+        if (told.get("corrections"), told.get("classes")) == (keys, list(self._tree.classes)):
+            return Trained("", False, "There is no correction that was not learned from.")
+        current = self._registry.current(self._tree, project.number, project.uid)
+        if not corrections and not own:
+            return Trained("", False, "There is no correction yet.")
+        name = self._registry.next_name(self._tree, project.number)
+        if current is None:
+            return self._first(name, corrections, keys)
+        return self._next(name, self._registry.segmenter(current), corrections, keys)
+
+    def _first(self, name: str, corrections: Sequence[Correction], keys: list[str]) -> Trained:
+        """The first version of a project with labels of its own."""
+        if self._tree.wanted and not self._tree.generator:
+            raise DganError(self._tree.missing_generator(name))
+        reference = self._tree.generator or self._project.options.generator or DEFAULT_GENERATOR
+        generator = load_generator(reference, self._device)
+        encoder = load_encoder(reference, self._device) if has_encoder(reference) else None
+        gathered = Gatherer(
+            generator,
+            encoder,
+            self._plan.inversion,
+            self._binding,
+            self._fetch,
+            ignore_bare=self._project.options.ignore_bare,
+        ).gather(corrections)
+        if gathered.data is None:
+            return Trained("", False, _nothing_left(gathered), gathered.left_out)
+        parts = fit_set(
+            reference,
+            gathered.data,
+            self._tree,
+            version=name,
+            plan=self._plan,
+            device=self._device,
+            progress=self._progress,
+        )
+        told = {**parts.card.training, **self._told(gathered, keys, None, "")}
+        card = replace(parts.card, training=told)
+        version = Segmenter(
+            card,
+            parts.generator,
+            parts.encoder,
+            parts.ensemble,
+            parts.student,
+            parts.backbone,
+            parts.data,
+        )
+        return self._publish(version, gathered, "It is the first version of this project.", True)
+
+    def _next(
+        self, name: str, current: Segmenter, corrections: Sequence[Correction], keys: list[str]
+    ) -> Trained:
+        begun = with_classes(current, self._tree)
+        inversion = InversionSettings(**begun.card.inversion)
+        binding = self._binding.to(begun.partonomy)
+        gathered = Gatherer(
+            begun.generator,
+            begun.encoder,
+            inversion,
+            binding,
+            self._fetch,
+            ignore_bare=self._project.options.ignore_bare,
+            known=begun.data,
+        ).gather(corrections)
+        base = [n for n, source in enumerate(begun.data.sources) if source.task is None]
+        parts = [begun.data.pick(base)] if base else []
+        parts += [gathered.data] if gathered.data is not None else []
+        if not parts:
+            return Trained("", False, _nothing_left(gathered), gathered.left_out)
+        data = joined(parts)
+        told = {"corrected": self._corrected(begun, data, gathered.new)}
+        comparison = self._validated(name, current, begun, data, gathered.new)
+        held_back = ""
+        if comparison is not None and comparison.worse:
+            held_back = f"It is worse: {comparison.said()}."
+        told |= self._told(gathered, keys, comparison, held_back)
+        new = max(1, len(gathered.new))
+        version = refit(begun, data, new, name, self._settings, told, self._progress)
+        said = held_back or (
+            f"It was promoted: {comparison.said()}."
+            if comparison
+            else "It was promoted without a comparison: too few pictures tell anything."
+        )
+        return self._publish(version, gathered, said, not held_back)
+
+    def _publish(self, version: Segmenter, gathered: Gathered, said: str, current: bool) -> Trained:
+        self._check()
+        self._registry.publish(version, current=current)
+        log.info("Project %s: version %s. %s", self._project.number, version.version, said)
+        return Trained(version.version, current, said, gathered.left_out)
+
+    def _told(
+        self,
+        gathered: Gathered,
+        keys: list[str],
+        comparison: Comparison | None,
+        held_back: str,
+    ) -> dict[str, Any]:
+        """What the version's card tells of how it came about."""
+        return {
+            "project": self._project.uid,
+            "corrections": keys,
+            "classes": list(self._tree.classes),
+            "new": list(gathered.new),
+            "left_out": [asdict(left) for left in gathered.left_out],
+            "validation": comparison.to_json() if comparison else None,
+            "held_back": held_back,
+            "seconds": round(time.monotonic() - self._began, 1),
+            "time": time.time(),
+        }
+
+    def _corrected(
+        self, current: Segmenter, data: TrainingSet, new: Sequence[int]
+    ) -> dict[str, Any]:
+        """What people changed of what `current` says of pictures it has not learned from: pixels
+        of each class that one of both masks has and the other has not, of those that either has.
+        """
+        rows = [n for n, source in enumerate(data.sources) if source.task in set(new)]
+        if current.student is None or not rows:
+            return {}
+        classes = current.partonomy.num_classes
+        counts = np.zeros((classes, classes), dtype=np.int64)
+        for n, found in zip(rows, _labels(current.student, data.pick(rows)), strict=True):
+            true = data.pick([n]).grid_masks()[0].numpy()
+            labeled = true != IGNORE
+            counts += metrics.confusion(true[labeled], found[labeled], classes)
+        either = counts.sum(axis=0) + counts.sum(axis=1) - np.diag(counts)
+        changed = either - np.diag(counts)
+        return {
+            "pictures": len(rows),
+            "pixels": float(metrics.wrong_share(counts)) if counts.any() else 0.0,
+            "classes": {
+                name: round(float(changed[k] / either[k]), 4)
+                for k, name in enumerate(current.partonomy.classes)
+                if either[k]
+            },
+        }
+
+    def _validated(
+        self,
+        name: str,
+        current: Segmenter,
+        begun: Segmenter,
+        data: TrainingSet,
+        new: Sequence[int],
+    ) -> Comparison | None:
+        """Candidate and current, each by its twins, on pictures that neither has learned from."""
+        befores = [self._twins.of(current, fold) for fold in range(FOLDS)]
+        if any(before is None for before in befores):
+            return None
+        befores = [b and _with_classes(b, current.partonomy, begun.partonomy) for b in befores]
+
+        def grown(fold: int) -> Student:
+            before = befores[fold]
+            assert before is not None
+            kept = [n for n, out in enumerate(rows_of_fold(data, fold)) if not out]
+            learns = sum(data.sources[n].task in set(new) for n in kept)
+            if not learns and before.num_classes == begun.partonomy.num_classes:
+                return before
+            torch.set_num_threads(1)
+            return refit_student(before, data.pick(kept), learns, self._settings)
+
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            afters = list(pool.map(grown, range(FOLDS)))
+        candidate: list[float] = []
+        present: list[float] = []
+        for fold, (before, after) in enumerate(zip(befores, afters, strict=True)):
+            assert before is not None
+            self._twins.keep(name, fold, after)
+            rows = [n for n, inside in enumerate(rows_of_fold(data, fold)) if inside]
+            test = data.pick(rows[-_COMPARED:])
+            if after is not before and len(test):
+                candidate += _scores(after, test)
+                present += _scores(before, test)
+        return compare(candidate, present)
+
+
+def read_corrections(site: LabelStudioClient, project: int) -> list[Correction]:
+    """All of a project, by task."""
+    found = (correction_of(task) for task in site.annotated_tasks(project))
+    return sorted((c for c in found if c is not None), key=lambda c: c.task)
+
+
+def _scores(student: Student, data: TrainingSet) -> list[float]:
+    """mIoU of each picture that is labeled at all."""
+    found = [
+        picture_miou(true, labels, student.num_classes)
+        for true, labels in zip(data.grid_masks().numpy(), _labels(student, data), strict=True)
+    ]
+    return [value for value in found if value is not None]
+
+
+def _labels(student: Student, data: TrainingSet) -> Iterator[np.ndarray]:
+    """What a student says of each picture, [S, S] uint8."""
+    device = next(student.networks[0].parameters()).device
+    for picture in to_tensor(data.pictures.permute(0, 2, 3, 1).numpy()).split(1):
+        said = student.predict(picture.to(device))
+        yield said.probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
+
+
+def _with_classes(student: Student, before: Partonomy, tree: Partonomy) -> Student:
+    if before.classes == tree.classes:
+        return student
+    place = {name: k for k, name in enumerate(before.classes)}
+    return student_with_classes(student, [place.get(name) for name in tree.classes], tree)
+
+
+def _nothing_left(gathered: Gathered) -> str:
+    reasons = " ".join(left.reason for left in gathered.left_out[:3])
+    return f"None of {len(gathered.left_out)} corrections can be learned from. {reasons}"
+
+
+def _checked(progress: Progress, check: Callable[[], None]) -> Progress:
+    """With a check at every step."""
+
+    def steps(name: str, numbers: Iterable[int]) -> Iterator[int]:
+        for number in progress(name, numbers):
+            check()
+            yield number
+
+    return steps
+
+
+def left_out_of(training: Mapping[str, Any]) -> list[LeftOut]:
+    """What a version's card tells was not learned from."""
+    return [LeftOut(**value) for value in training.get("left_out", ())]

@@ -1,0 +1,55 @@
+"""Out-of-fold students: what a version would say of pictures that it has not learned from.
+
+A twin of fold f goes the way of its version, but never sees the corrections of that fold. Twins
+lie beside the versions, under MODEL_DIR/twins; they decide what is promoted and serve nobody.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from dgan_backend.loop.validation import FOLDS, fold_of
+from dgan_backend.segmenter import Segmenter
+from dgan_backend.student.native import load_student, save_student
+from dgan_backend.student.student import Student
+from dgan_backend.versions import TrainingSet
+
+_FOLDER = "twins"
+
+
+class Twins:
+    """Under one MODEL_DIR."""
+
+    def __init__(self, model_dir: Path, device: str = "cpu") -> None:
+        self._folder, self._device = model_dir / _FOLDER, device
+
+    def of(self, segmenter: Segmenter, fold: int) -> Student | None:
+        """The twin of a version; None where there is none.
+
+        A version that has not learned from any correction of the fold is its own twin.
+        """
+        if segmenter.student is None:
+            return None
+        if not any(rows_of_fold(segmenter.data, fold)):
+            networks = segmenter.student.networks[:1]
+            mirror, swap = segmenter.student.mirror, segmenter.student.swap
+            return Student(networks, mirror, swap, segmenter.student.correction)
+        folder = self._folder / segmenter.version / str(fold)
+        return load_student(folder, self._device) if folder.is_dir() else None
+
+    def keep(self, version: str, fold: int, twin: Student) -> None:
+        folder = self._folder / version / str(fold)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_student(folder, twin)
+
+    def delete(self, version: str) -> None:
+        shutil.rmtree(self._folder / version, ignore_errors=True)
+
+
+def rows_of_fold(data: TrainingSet, fold: int) -> list[bool]:
+    """Which pictures are corrections of that fold."""
+    return [s.task is not None and fold_of(s.task) == fold for s in data.sources]
+
+
+__all__ = ["FOLDS", "Twins", "rows_of_fold"]

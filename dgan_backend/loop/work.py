@@ -1,0 +1,202 @@
+"""The jobs of the loop: each brings one project to the state that it should be in.
+
+They carry a project's id and nothing else, ask Label Studio for all that they need, and may run
+twice or be killed at any time. A job holds its project's lease for its kind of work, works off
+the marks that it sees, and leaves the later ones to the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
+from dgan_backend.labelstudio.images import load_image
+from dgan_backend.labelstudio.project import Project
+from dgan_backend.loop.bench import Bench
+from dgan_backend.loop.board import Lease, Progress, Work
+from dgan_backend.loop.connection import Connection
+from dgan_backend.loop.labeling import Labeler
+from dgan_backend.loop.naming import announce
+from dgan_backend.loop.training import Trained, Training, read_corrections
+from dgan_backend.pictures import Picture
+
+log = logging.getLogger(__name__)
+
+QUIET_SECONDS = 1.0  # without a further mark before a training begins
+LONGEST_WAIT = 10.0
+_TELL_SECONDS = 1.0
+
+
+def do(bench: Bench, uid: str, work: Work) -> None:
+    """One job: the work of one kind that there is for one project."""
+    connection = bench.board.connection(uid)
+    if connection is None:
+        return  # forgotten meanwhile
+    bodies: Mapping[Work, Callable[[Bench, Connection, Lease], None]] = {
+        "train": _train,
+        "label": _label,
+    }
+    with bench.board.lease(uid, work) as lease:
+        if lease is None:
+            return  # another process is at it, and will see the marks
+        bench.board.clear(uid, work)
+        try:
+            bodies[work](bench, connection, lease)
+        except DganError as error:
+            bench.board.complain(uid, str(error))
+            raise
+        except Exception as error:
+            bench.board.complain(uid, f"The backend failed ({error!r}); its log says where.")
+            raise
+        finally:
+            bench.board.tell(uid, work, None)
+
+
+def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
+    uid = connection.uid
+    project, site = _open(bench, connection)
+    marks = _settled_down(bench, uid)
+    trained = Training(
+        bench.registry,
+        bench.twins,
+        project,
+        _fetching(bench, project, site),
+        device=bench.settings.device,
+        check=lease.check,
+        progress=_telling(bench, uid, "train"),
+    ).run(read_corrections(site, _number(project)))
+    for left in trained.left_out:
+        bench.board.complain(uid, left.reason, left.task)
+    lease.check()
+    if trained.current:
+        announce(site, project, trained.version)
+        bench.board.mark(uid, "label")
+    bench.board.settle(uid, "train", marks)
+    log.info("Project %s: %s", project.number, trained.said)
+    if trained.current:
+        _label_at_once(bench, connection)
+
+
+def _label_at_once(bench: Bench, connection: Connection) -> None:
+    """Refresh predictions in this very process, which has the version in memory."""
+    with bench.board.lease(connection.uid, "label") as lease:
+        if lease is not None:
+            _label(bench, connection, lease)
+
+
+def _label(bench: Bench, connection: Connection, lease: Lease) -> None:
+    uid = connection.uid
+    project, site = _open(bench, connection)
+    marks = bench.board.marks(uid, "label")
+    version = bench.predictor.version(project)
+    if not bench.predictor.trained(project):
+        bench.board.settle(uid, "label", marks)
+        return
+    began = time.time()
+    told = _Told()
+
+    def progress(done: int, total: int) -> None:
+        if told.due() or done == total:
+            bench.board.tell(uid, "label", Progress("pre-labeling", done, total, began))
+
+    labeled = Labeler(
+        site,
+        project,
+        version,
+        lambda task: bench.predictor.predict(project, version, task),
+        served=lambda: bench.board.served(uid),
+        check=lambda: _still(bench, project, version, lease),
+        progress=progress,
+    ).run()
+    bench.board.settle(uid, "label", marks)
+    log.info("Project %s: %d tasks labeled by %s", project.number, labeled.written, version)
+
+
+class Outdated(DganError):
+    """A newer version is current; the marks that it came with are still there."""
+
+
+def _still(bench: Bench, project: Project, version: str, lease: Lease) -> None:
+    lease.check()
+    if bench.predictor.version(project) != version:
+        raise Outdated(f"Version {version} is not current any more; its labeling ends here.")
+
+
+def _open(bench: Bench, connection: Connection) -> tuple[Project, LabelStudioClient]:
+    """The project as Label Studio has it now, and where it lives."""
+    project = connection.open()
+    site = bench.sites.get(project)
+    try:
+        now = site.project(_number(project))
+    except LabelStudioError as error:
+        if error.status == 404:
+            bench.board.forget(connection.uid)
+            raise DganError(f"{project.name} is not in Label Studio any more.") from error
+        raise
+    fresh = connection.with_schema(str(now.get("label_config") or connection.schema)).open()
+    if fresh.binding is None:
+        raise DganError(fresh.problem)
+    return fresh, site
+
+
+def _number(project: Project) -> int:
+    if project.number is None:
+        raise DganError("Label Studio gave a project without a number; connect it again.")
+    return project.number
+
+
+def _settled_down(bench: Bench, uid: str) -> int:
+    """The marks to work off, once no further one has come for a moment."""
+    began, marks = time.monotonic(), bench.board.marks(uid, "train")
+    while time.monotonic() - began < LONGEST_WAIT:
+        time.sleep(QUIET_SECONDS)
+        now = bench.board.marks(uid, "train")
+        if now == marks:
+            break
+        marks = now
+    return marks
+
+
+def _fetching(
+    bench: Bench, project: Project, site: LabelStudioClient
+) -> Callable[[Mapping[str, Any]], Picture]:
+    assert project.binding is not None
+    key = project.binding.config.image_key
+
+    def fetch(task: Mapping[str, Any]) -> Picture:
+        return load_image(task, key, site, bench.settings.allowed_image_hosts)
+
+    return fetch
+
+
+class _Told:
+    """Whether it is time to tell people how far a job is."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def due(self) -> bool:
+        if time.monotonic() - self._last < _TELL_SECONDS:
+            return False
+        self._last = time.monotonic()
+        return True
+
+
+def _telling(bench: Bench, uid: str, work: Work) -> Callable[[str, Iterable[int]], Iterator[int]]:
+    """A progress that people can read on the status page."""
+
+    def steps(name: str, numbers: Iterable[int]) -> Iterator[int]:
+        every, began, told = list(numbers), time.time(), _Told()
+        for done, number in enumerate(every):
+            if told.due():
+                bench.board.tell(uid, work, Progress(name, done, len(every), began))
+            yield number
+
+    return steps
+
+
+__all__ = ["Trained", "do"]
