@@ -1,4 +1,4 @@
-"""Background jobs on RQ: one queue, and the worker that runs what is in it.
+"""Background jobs on RQ: their queues, and the worker that runs what is in it.
 
 Jobs are plain functions of ids, seeds and numbers (JSON), safe to run twice. A worker never
 computes itself: it starts a fresh Python process for each job (not a fork, since torch's threads
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
 from rq import Queue, SpawnWorker
+from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -21,7 +23,9 @@ from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 from dgan_backend.supervision.processes import die_with_parent
 
-QUEUE = "dgan-backend"
+QUEUES = {"train": "dgan-train", "label": "dgan-label"}  # a worker empties the first one first
+_TIMEOUT = 6 * 3600  # seconds, for one job
+_NICE = 5  # the web process comes first
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -47,9 +51,50 @@ def _without_password(address: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}" if rest else "an address without scheme"
 
 
-def queue(client: redis.Redis) -> Queue:
-    """The queue that web processes fill and workers empty."""
-    return Queue(QUEUE, connection=client, serializer=JSONSerializer)
+def queue(client: redis.Redis, work: str) -> Queue:
+    """The queue of one kind of work, which web processes fill and workers empty."""
+    return Queue(QUEUES[work], connection=client, serializer=JSONSerializer)
+
+
+def enqueue(client: redis.Redis, uid: str, work: str, job_id: str) -> None:
+    """Ask for a project's work of one kind, see loop/work.py."""
+    queue(client, work).enqueue(
+        "dgan_backend.jobs.work_on",
+        uid,
+        work,
+        job_id=job_id,
+        job_timeout=_TIMEOUT,
+        result_ttl=60,
+        failure_ttl=3600,
+    )
+
+
+def state_of(client: redis.Redis, job_id: str) -> tuple[str, float]:
+    """A job's state, "" when it is gone, and how many seconds ago it began (0 = it has not)."""
+    try:
+        job = Job.fetch(job_id, connection=client, serializer=JSONSerializer)
+    except NoSuchJobError:
+        return "", 0.0
+    began = job.started_at
+    if began is None:
+        return str(job.get_status()), 0.0
+    if began.tzinfo is None:
+        began = began.replace(tzinfo=UTC)
+    return str(job.get_status()), (datetime.now(UTC) - began).total_seconds()
+
+
+def work_on(uid: str, work: str) -> None:
+    """The job: in a process of its own, with all cores but behind the web process."""
+    import torch
+
+    from dgan_backend.loop.bench import Bench
+    from dgan_backend.loop.work import do
+    from dgan_backend.supervision.compute import cores
+
+    settings = Settings.from_env()
+    os.nice(_NICE)
+    torch.set_num_threads(settings.threads or max(1, cores() // max(1, settings.workers)))
+    do(Bench.open(settings, connect(settings)), uid, work)  # type: ignore[arg-type]
 
 
 def run_worker(settings: Settings, burst: bool = False) -> int:
@@ -58,7 +103,8 @@ def run_worker(settings: Settings, burst: bool = False) -> int:
     The first SIGINT or SIGTERM lets the running job end, the second kills it.
     """
     client = connect(settings)
-    worker = JobWorker([queue(client)], connection=client, serializer=JSONSerializer)
+    queues = [queue(client, work) for work in QUEUES]
+    worker = JobWorker(queues, connection=client, serializer=JSONSerializer)
     os.environ["REDIS_URL"] = settings.redis_url  # for the processes of the jobs
     print(f"Waiting for jobs (pid {os.getpid()}).", flush=True)
     worker.work(burst=burst, logging_level=settings.log_level)
@@ -97,7 +143,7 @@ def run_job(settings: Settings, worker_key: str, job_id: str, execution_id: str)
         raise DganError(f"The worker {worker_key} of job {job_id} is gone.")
     job = Job.fetch(job_id, connection=client, serializer=JSONSerializer)
     worker.execution = Execution.fetch(execution_id, job_id, connection=client)
-    worker.main_work_horse(job, queue(client))
+    worker.main_work_horse(job, Queue(job.origin, connection=client, serializer=JSONSerializer))
 
 
 def echo(value: Any) -> Any:

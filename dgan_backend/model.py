@@ -89,8 +89,10 @@ class DganModel(LabelStudioMLBase):
         """The parts that a person points at with a smart tool; never raises."""
         return self._predictor.answer(self._project, self._version, task, context)
 
-    def postponed(self, task: object) -> dict[str, Any]:
-        """The entry of a task that was not reached in time."""
+    def postponed(self, task: object, job: bool = False) -> dict[str, Any]:
+        """The entry of a task that was not reached in time. job: one will label it."""
+        if job:
+            return self._predictor.placeholder(self._project, task)
         return self._predictor.postponed(self._project, self._version, task)
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

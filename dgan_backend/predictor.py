@@ -18,7 +18,7 @@ from dgan_backend.labelstudio.project import Project
 from dgan_backend.labelstudio.prompts import read_prompts
 from dgan_backend.labelstudio.regions import to_regions
 from dgan_backend.labelstudio.sites import Sites
-from dgan_backend.records import SeedLatent, Segmentation, version_name
+from dgan_backend.records import PENDING, SeedLatent, Segmentation, version_name
 from dgan_backend.segmentation_cache import SegmentationCache
 from dgan_backend.settings import Settings
 
@@ -98,6 +98,12 @@ class Predictor:
             reason = _reason(task, error)
         log.warning("Project %s, a smart tool: %s", project.number, reason)
         return _nothing(version, reason)
+
+    def placeholder(self, project: Project, task: object) -> dict[str, Any]:
+        """The entry of a task that was not reached in time, and that a job will label."""
+        reason = f"Task {task_id(task)} was not reached in time; it is labeled in a moment."
+        log.info("Project %s: %s", project.number, reason)
+        return _nothing(PENDING, reason)
 
     def postponed(self, project: Project, version: str, task: object) -> dict[str, Any]:
         """The entry of a task that was not reached in time; it is asked for again."""

@@ -13,15 +13,22 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+import redis
 import uvicorn
 from fastapi import BackgroundTasks, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from dgan_backend import jobs
 from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.sites import Sites
+from dgan_backend.loop.board import Board
+from dgan_backend.loop.ears import Ears
+from dgan_backend.loop.sweeper import Sweeper
 from dgan_backend.model import DganModel
 from dgan_backend.predictor import Predictor
 from dgan_backend.registry import Registry
@@ -40,7 +47,7 @@ Event = dict[str, Any]
 
 
 def log_event(event: Event) -> None:
-    """What happens with a webhook's event; training will hook in here."""
+    """What happens with a webhook's event where there is no Redis, and so no training."""
     project = event.get("project")
     number = project.get("id") if isinstance(project, dict) else None
     log.info("Project %s: event %s", number, event.get("action"))
@@ -49,17 +56,29 @@ def log_event(event: Event) -> None:
 def create_app(
     settings: Settings,
     registry: Registry | None = None,
-    on_event: Callable[[Event], None] = log_event,
+    on_event: Callable[[Event], None] | None = None,
     deadline: float = PREDICT_DEADLINE,
+    client: redis.Redis | None = None,
 ) -> FastAPI:
-    """The ASGI app. on_event runs after a webhook was answered; deadline is /predict's, in s."""
+    """The ASGI app. on_event runs after a webhook was answered; deadline is /predict's, in s.
+    client: a Redis, which it takes to train and to label without being asked."""
     registry = registry or Registry(settings.model_dir, settings.device)
-    backend = Backend(Predictor(settings, registry), deadline)
+    predictor = Predictor(settings, registry)
+    sweeper, ears = None, None
+    if client is not None:
+        sweeper = _sweeper(settings, predictor, client)
+        ears = Ears(Board(client), sweeper.kick)
+    backend = Backend(predictor, deadline, ears)
+    on_event = on_event or (ears.heard if ears is not None else log_event)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         threading.Thread(target=preload, args=(registry,), name="preload", daemon=True).start()
+        if sweeper is not None:
+            sweeper.start()
         yield
+        if sweeper is not None:
+            sweeper.stop()
         backend.close()
 
     app = FastAPI(title="dgan-backend", lifespan=lifespan, openapi_url=None)
@@ -75,6 +94,18 @@ def create_app(
     return app
 
 
+def _sweeper(settings: Settings, predictor: Predictor, client: redis.Redis) -> Sweeper:
+    sites = Sites(settings)
+    return Sweeper(
+        Board(client),
+        enqueue=partial(jobs.enqueue, client),
+        state_of=partial(jobs.state_of, client),
+        site=sites.find,
+        version=lambda p: predictor.version(p) if predictor.trained(p) else "",
+        look_seconds=settings.sweep_seconds,
+    )
+
+
 def serve(settings: Settings, host: str = "0.0.0.0") -> None:
     """Serve until SIGINT or SIGTERM; raises DganError when the port is in use."""
     import torch
@@ -86,8 +117,11 @@ def serve(settings: Settings, host: str = "0.0.0.0") -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     torch.set_num_threads(share(1 + settings.workers, settings.threads))
     listener = _listen(host, settings.port)
+    client = jobs.connect(settings) if settings.redis_url else None
+    if client is None:
+        log.warning("REDIS_URL is not set: pictures are labeled on request, nothing is trained.")
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, client=client),
         http=ReasonProtocol,
         ws="none",
         log_config=None,

@@ -16,7 +16,8 @@ class Settings:
 
     `threads` is the number of torch threads of one process; 0 means chosen by what else runs.
     `allowed_image_hosts` are the hosts (beside Label Studio's own) that pictures may be
-    fetched from although they resolve to a private address.
+    fetched from although they resolve to a private address. `sweep_seconds` is how often each
+    Label Studio is asked for what no webhook told.
     """
 
     label_studio_url: str = ""
@@ -31,6 +32,7 @@ class Settings:
     workers: int = 1
     threads: int = 0
     allowed_image_hosts: tuple[str, ...] = ()
+    sweep_seconds: int = 60
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -49,6 +51,7 @@ class Settings:
             workers=_integer(source, "WORKERS", cls.workers, low=0, high=64),
             threads=_integer(source, "THREADS", cls.threads, low=0, high=256),
             allowed_image_hosts=_names(source, "ALLOWED_IMAGE_HOSTS"),
+            sweep_seconds=_integer(source, "SWEEP_SECONDS", cls.sweep_seconds, low=1, high=86400),
         )
 
 

@@ -25,7 +25,9 @@ VERSION = "toonhead-tiny"
 class TinyRegistry(Registry):
     """A registry in which a tiny version of random weights serves all projects of toon heads."""
 
-    def current(self, partonomy: Partonomy, project: int | None = None) -> str | None:
+    def current(
+        self, partonomy: Partonomy, project: int | None = None, uid: str = ""
+    ) -> str | None:
         return VERSION if partonomy == TOONHEAD else None
 
 

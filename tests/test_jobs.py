@@ -65,7 +65,7 @@ def sleep(seconds: float) -> None:
 
 
 def test_a_worker_runs_jobs_given_as_json(served: Settings, client: redis.Redis) -> None:
-    job = jobs.queue(client).enqueue(jobs.echo, {"seed": 7, "names": ["é"]})
+    job = jobs.queue(client, "label").enqueue(jobs.echo, {"seed": 7, "names": ["é"]})
     with start_worker(served, "--burst") as worker:
         output = worker.communicate(timeout=60)[0]
     assert worker.returncode == 0, output
@@ -77,7 +77,7 @@ def test_a_job_has_a_fresh_process_that_hides_the_password(
     served: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    job = jobs.queue(client).enqueue(where_a_job_runs)
+    job = jobs.queue(client, "label").enqueue(where_a_job_runs)
     with start_worker(served, "--burst") as worker:
         output = worker.communicate(timeout=60)[0]
     assert job.latest_result() is not None, output
@@ -106,7 +106,7 @@ def test_a_killed_worker_takes_its_job_along(
     served: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    job = jobs.queue(client).enqueue(sleep, 60)
+    job = jobs.queue(client, "label").enqueue(sleep, 60)
     with start_worker(served) as worker:
         wait_for(job, JobStatus.STARTED)
         children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
@@ -121,7 +121,7 @@ def test_a_killed_worker_takes_its_job_along(
 
 
 def test_a_failing_job_says_why(served: Settings, client: redis.Redis) -> None:
-    job = jobs.queue(client).enqueue("dgan_backend.jobs.no_such_job")
+    job = jobs.queue(client, "label").enqueue("dgan_backend.jobs.no_such_job")
     with start_worker(served, "--burst") as worker:
         worker.communicate(timeout=60)
     assert job.get_status() == JobStatus.FAILED

@@ -121,6 +121,31 @@ class LabelStudioClient:
         for task in self._pages(project, {"query": json.dumps(query)}):
             yield TaskSummary.of(task)
 
+    def fingerprint(self, project: int) -> str:
+        """Of all submitted annotations: differs when one was added, changed or deleted."""
+        query = {"filters": _annotated(True), "ordering": ["-tasks:updated_at"]}
+        return self._first_of(project, query)
+
+    def count_without(self, project: int, version: str) -> int:
+        """Tasks without a submitted annotation that have no prediction of a version."""
+        lacking = {
+            "filter": "filter:tasks:predictions_model_versions",
+            "operator": "not_contains",
+            "type": "List",
+            "value": version,
+        }
+        filters = _annotated(False)
+        filters["items"].append(lacking)
+        return int(self._first_of(project, {"filters": filters}).partition(" ")[0])
+
+    def _first_of(self, project: int, query: Mapping[str, Any]) -> str:
+        """How many tasks there are, and when the first one was changed."""
+        params = {"project": project, "page_size": 1, "query": json.dumps(query)}
+        answer = self._object("GET", "/api/tasks/", params=params)
+        first: dict[str, Any] = next(iter(answer.get("tasks", [])), {})
+        total = answer.get("total", 0)
+        return f"{total} {answer.get('total_annotations')} {first.get('updated_at', '')}"
+
     def annotated_tasks(self, project: int) -> Iterator[dict[str, Any]]:
         """Tasks with a submitted annotation, whole, page by page."""
         query = {"filters": _annotated(True)}

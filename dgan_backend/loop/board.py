@@ -22,12 +22,13 @@ from redis.exceptions import LockError
 
 from dgan_backend.loop.connection import Connection
 
-Work = Literal["train", "label", "push"]
-WORKS: tuple[Work, ...] = ("train", "label", "push")
+Work = Literal["train", "label"]
+WORKS: tuple[Work, ...] = ("train", "label")  # the first is the most urgent
 LEASE_SECONDS = 10.0
 _RENEWALS = 4  # in a lease's time
 _ERRORS = 20  # kept for each project
 _SERVED_SECONDS = 20.0  # after /predict was answered, until Label Studio has surely stored it
+_FIRST_WAIT, _LONGEST_WAIT = 5, 600  # seconds after a failure
 _PREFIX = "dgan:"
 
 
@@ -115,7 +116,7 @@ class Board:
             self._redis.hdel(_PREFIX + name, uid)
         self._redis.srem(_PREFIX + "paused", uid)
         keys = [f"{name}:{uid}" for name in ("errors", "progress", "served", "notes")]
-        keys += [f"job:{work}:{uid}" for work in WORKS]
+        keys += [f"{kind}:{work}:{uid}" for work in WORKS for kind in ("job", "wait", "failures")]
         self._redis.delete(*(_PREFIX + key for key in keys))
 
     def pause(self, uid: str, paused: bool) -> None:
@@ -129,8 +130,9 @@ class Board:
     # Marks
 
     def mark(self, uid: str, work: Work) -> None:
-        """There is work of that kind."""
+        """There is work of that kind; failures before it do not keep it waiting."""
         self._redis.hincrby(f"{_PREFIX}marks:{work}", uid, 1)
+        self._redis.delete(f"{_PREFIX}wait:{work}:{uid}")
 
     def marks(self, uid: str, work: Work) -> int:
         return int(self._redis.hget(f"{_PREFIX}marks:{work}", uid) or 0)
@@ -177,6 +179,21 @@ class Board:
         """No job is enqueued for that work any more."""
         self._redis.delete(f"{_PREFIX}job:{work}:{uid}")
 
+    def failed(self, uid: str, work: Work) -> None:
+        """A job failed: the next one waits, each time twice as long."""
+        key = f"{_PREFIX}failures:{work}:{uid}"
+        failures = int(self._redis.incr(key))
+        self._redis.expire(key, 2 * _LONGEST_WAIT)
+        seconds = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(failures - 1, 10))
+        self._redis.set(f"{_PREFIX}wait:{work}:{uid}", b"1", ex=seconds)
+
+    def succeeded(self, uid: str, work: Work) -> None:
+        self._redis.delete(f"{_PREFIX}failures:{work}:{uid}", f"{_PREFIX}wait:{work}:{uid}")
+
+    def waits(self, uid: str, work: Work) -> bool:
+        """Whether a job failed a moment ago."""
+        return bool(self._redis.exists(f"{_PREFIX}wait:{work}:{uid}"))
+
     @contextmanager
     def only_one(self, name: str, seconds: float) -> Iterator[bool]:
         """Whether this process is the one that does something that many could do."""
@@ -204,6 +221,15 @@ class Board:
         key = f"{_PREFIX}served:{uid}"
         self._redis.zremrangebyscore(key, 0, time.time())
         return {int(_text(task)) for task in self._redis.zrange(key, 0, -1)}
+
+    # What the sweep has seen
+
+    def note(self, uid: str, key: str, value: str) -> None:
+        self._redis.hset(f"{_PREFIX}notes:{uid}", key, value)
+
+    def noted(self, uid: str, key: str) -> str:
+        found = self._redis.hget(f"{_PREFIX}notes:{uid}", key)
+        return "" if found is None else _text(found)
 
     # What people are told
 

@@ -31,8 +31,8 @@ def announce(site: LabelStudioClient, project: Project, version: str) -> None:
             if is_own_version(titles[0], project.number) and titles[0] != version:
                 site.update_backend(int(backend["id"]), title=version)
                 titles.append(version)
-        if version in titles and (not chosen or is_own_version(chosen, project.number)):
-            if chosen != version:
-                site.update_project(project.number, model_version=version)
+        ours = not chosen or is_own_version(chosen, project.number)
+        if version in titles and ours and chosen != version:
+            site.update_project(project.number, model_version=version)
     except DganError as error:
         log.warning("%s: its version could not be told to Label Studio: %s", project.name, error)

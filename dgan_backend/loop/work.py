@@ -46,20 +46,27 @@ def do(bench: Bench, uid: str, work: Work) -> None:
         bench.board.clear(uid, work)
         try:
             bodies[work](bench, connection, lease)
-        except DganError as error:
-            bench.board.complain(uid, str(error))
-            raise
+            bench.board.succeeded(uid, work)
+        except Outdated as error:
+            log.info("Project %s: %s", connection.number, error)
         except Exception as error:
-            bench.board.complain(uid, f"The backend failed ({error!r}); its log says where.")
+            said = str(error) if isinstance(error, DganError) else _unforeseen(error)
+            bench.board.complain(uid, said)
+            bench.board.failed(uid, work)
             raise
         finally:
             bench.board.tell(uid, work, None)
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"The backend failed ({error!r}); the worker's log says where."
 
 
 def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
     uid = connection.uid
     project, site = _open(bench, connection)
     marks = _settled_down(bench, uid)
+    seen = site.fingerprint(_number(project))
     trained = Training(
         bench.registry,
         bench.twins,
@@ -76,16 +83,24 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
         announce(site, project, trained.version)
         bench.board.mark(uid, "label")
     bench.board.settle(uid, "train", marks)
+    if not any(left.again for left in trained.left_out):
+        bench.board.note(uid, "annotations", seen)
     log.info("Project %s: %s", project.number, trained.said)
     if trained.current:
         _label_at_once(bench, connection)
 
 
 def _label_at_once(bench: Bench, connection: Connection) -> None:
-    """Refresh predictions in this very process, which has the version in memory."""
+    """Refresh predictions in this very process; what fails is left to a job of its own."""
     with bench.board.lease(connection.uid, "label") as lease:
-        if lease is not None:
+        if lease is None:
+            return
+        try:
             _label(bench, connection, lease)
+        except DganError as error:
+            log.warning("Project %s: %s", connection.number, error)
+        finally:
+            bench.board.tell(connection.uid, "label", None)
 
 
 def _label(bench: Bench, connection: Connection, lease: Lease) -> None:
@@ -113,6 +128,8 @@ def _label(bench: Bench, connection: Connection, lease: Lease) -> None:
         progress=progress,
     ).run()
     bench.board.settle(uid, "label", marks)
+    left = site.count_without(_number(project), version)
+    bench.board.note(uid, "unlabeled", f"{version} {left}")
     log.info("Project %s: %d tasks labeled by %s", project.number, labeled.written, version)
 
 

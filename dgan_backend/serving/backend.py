@@ -11,8 +11,10 @@ from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 
 from dgan_backend.errors import DganError
+from dgan_backend.loop.ears import Ears
 from dgan_backend.model import DganModel
 from dgan_backend.predictor import Predictor
+from dgan_backend.records import PENDING
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import shipped_versions
 
@@ -48,7 +50,8 @@ def preload(registry: Registry) -> None:
 class Backend:
     """What the routes do: projects as /setup described them, and a bounded pool for tasks."""
 
-    def __init__(self, predictor: Predictor, deadline: float) -> None:
+    def __init__(self, predictor: Predictor, deadline: float, ears: Ears | None = None) -> None:
+        self._ears = ears
         self._predictor = predictor
         self._deadline = deadline
         self._known: dict[str, Body] = {}  # the last /setup of each project, newest last
@@ -69,6 +72,8 @@ class Backend:
         self._known[uid] = body
         while len(self._known) > _MAX_PROJECTS:
             del self._known[next(iter(self._known))]
+        if self._ears is not None:
+            self._ears.connected(body)
         return model.model_version
 
     def versions(self, body: Body) -> list[str]:
@@ -95,7 +100,13 @@ class Backend:
             (task,) = tasks
             loop = asyncio.get_running_loop()
             return [await loop.run_in_executor(self._smart_pool, model.answer_task, task, context)]
-        return await self._predict(model, tasks)
+        if self._ears is None:
+            return await self._predict(model, tasks)
+        with self._ears.serving(_uid(body), tasks, self._deadline):
+            entries = await self._predict(model, tasks)
+        if any(entry["model_version"] == PENDING for entry in entries):
+            await run_in_threadpool(self._ears.postponed, _uid(body))
+        return entries
 
     async def _predict(self, model: DganModel, tasks: list[Any]) -> list[Body]:
         entries: list[Body | None] = [None] * len(tasks)
@@ -116,7 +127,7 @@ class Backend:
             for job in late:
                 job.cancel()
         return [
-            model.postponed(task) if entry is None else entry
+            model.postponed(task, self._ears is not None) if entry is None else entry
             for task, entry in zip(tasks, entries, strict=True)
         ]
 

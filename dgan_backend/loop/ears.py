@@ -1,0 +1,107 @@
+"""What the web process tells the loop: projects, events, and what /predict is at.
+
+Every call is a few commands to Redis, and none fails: without Redis, pictures are labeled on
+request all the same, and what was missed is found by the next look at Label Studio.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import redis
+
+from dgan_backend.loop.board import Board, Work
+from dgan_backend.loop.connection import Connection
+
+log = logging.getLogger(__name__)
+
+WORK_OF: Mapping[str, tuple[Work, ...]] = {
+    "ANNOTATION_CREATED": ("train",),
+    "ANNOTATION_UPDATED": ("train",),
+    "ANNOTATIONS_CREATED": ("train",),
+    "ANNOTATIONS_DELETED": ("train", "label"),
+    "START_TRAINING": ("train",),
+    "PROJECT_UPDATED": ("train", "label"),
+    "TASKS_CREATED": ("label",),
+    "TASKS_DELETED": ("train",),
+}
+_AFTER = 20.0  # seconds until Label Studio has surely stored what /predict answered
+
+
+class Ears:
+    """kick: called when there are new marks."""
+
+    def __init__(self, board: Board, kick: Callable[[], None]) -> None:
+        self._board, self._kick = board, kick
+
+    def connected(self, body: Mapping[str, Any]) -> None:
+        """A /setup: a new project, or one with another config, is looked at from scratch."""
+        connection = Connection.of(body)
+        with _unharmed():
+            known = self._board.connection(connection.uid)
+            if known == connection:
+                return
+            self._board.remember(connection)
+            if known is None or known.with_schema(connection.schema) != known:
+                self._mark([connection.uid], ("train", "label"))
+
+    def heard(self, event: Mapping[str, Any]) -> None:
+        """A webhook's event, or Start Training."""
+        action, project = event.get("action"), event.get("project")
+        works = WORK_OF.get(action) if isinstance(action, str) else None
+        if works and isinstance(project, Mapping):
+            with _unharmed():
+                self._mark(self._uids(project), works)
+        log.info("Event %s of project %s", action, isinstance(project, dict) and project.get("id"))
+
+    @contextmanager
+    def serving(self, uid: str, tasks: Sequence[Any], seconds: float) -> Iterator[None]:
+        """Label Studio stores what is answered to it for these tasks, within `seconds`."""
+        numbers = [
+            number
+            for task in tasks
+            if isinstance(task, Mapping) and isinstance(number := task.get("id"), int)
+        ]
+        with _unharmed():
+            self._board.serving(uid, numbers, seconds + _AFTER)
+        yield
+        with _unharmed():
+            self._board.serving(uid, numbers, _AFTER)
+
+    def postponed(self, uid: str) -> None:
+        """Tasks got a placeholder; a job replaces it."""
+        with _unharmed():
+            self._mark([uid], ("label",))
+
+    def _mark(self, uids: Sequence[str], works: Sequence[Work]) -> None:
+        for uid in uids:
+            for work in works:
+                self._board.mark(uid, work)
+        self._kick()
+
+    def _uids(self, project: Mapping[str, Any]) -> list[str]:
+        """Connected projects that an event may be of; its time of creation tells them apart."""
+        number = project.get("id")
+        found = [c.uid for c in self._board.connections() if c.number == number]
+        exact = f"{number}.{_seconds(project.get('created_at'))}"
+        return [exact] if exact in found else found
+
+
+def _seconds(text: object) -> int:
+    """Unix time of an ISO 8601 time; 0 when it is none."""
+    try:
+        return int(datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp())
+    except ValueError:
+        return 0
+
+
+@contextmanager
+def _unharmed() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        log.warning("Redis cannot be reached (%s); what is missed now is found later.", error)

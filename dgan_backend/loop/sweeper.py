@@ -1,0 +1,129 @@
+"""The clock of the loop: what is marked becomes jobs, and what nobody announced becomes marks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+
+import redis
+
+from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
+from dgan_backend.labelstudio.project import Project
+from dgan_backend.loop.board import WORKS, Board, Work
+from dgan_backend.loop.connection import Connection
+
+log = logging.getLogger(__name__)
+
+EVERY = 2.0  # seconds between two passes
+_START_SECONDS = 12.0  # that a job may take from its queue to its lease
+_AGAIN_SECONDS = 600.0  # before what could not be labeled is tried once more
+_ONE = "sweeper"
+
+
+class Sweeper:
+    """Runs in every web process; one of them is at it at a time.
+
+    enqueue: a project's uid, a kind of work and a job's id -> a job in the queue. state_of: a
+    job's id -> its state and the seconds since it began. site: a project -> its Label Studio.
+    version: a project -> the version that serves it, "" when there is none. look_seconds: how
+    often each Label Studio is asked for what no webhook told.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        enqueue: Callable[[str, Work, str], None],
+        state_of: Callable[[str], tuple[str, float]],
+        site: Callable[[Project], LabelStudioClient | None],
+        version: Callable[[Project], str],
+        look_seconds: float = 60.0,
+    ) -> None:
+        self._board, self._enqueue, self._state_of = board, enqueue, state_of
+        self._site, self._version = site, version
+        self._look_seconds = look_seconds
+        self._looked: dict[str, float] = {}
+        self._kicked, self._ended = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._kicked.set()
+
+    def kick(self) -> None:
+        """There are new marks: do not wait for the next pass."""
+        self._kicked.set()
+
+    def sweep(self) -> None:
+        """One pass over all projects."""
+        with self._board.only_one(_ONE, 60.0) as mine:
+            if not mine:
+                return
+            for connection in self._board.connections():
+                if self._board.paused(connection.uid):
+                    continue
+                if time.monotonic() - self._looked.get(connection.uid, 0.0) > self._look_seconds:
+                    self._looked[connection.uid] = time.monotonic()
+                    self._look(connection)
+                for work in WORKS:
+                    self._ensure(connection.uid, work)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._kicked.clear()
+            try:
+                self.sweep()
+            except redis.RedisError as error:
+                log.warning("Redis cannot be reached (%s); jobs wait until it can.", error)
+            except Exception:
+                log.exception("A pass over the projects failed")
+            self._kicked.wait(EVERY)
+
+    def _ensure(self, uid: str, work: Work) -> None:
+        """See to it that a job is under way when there is something to do."""
+        board = self._board
+        if not board.unsettled(uid, work) or board.busy(uid, work) or board.waits(uid, work):
+            return
+        before = board.job(uid, work)
+        if before is not None:
+            state, seconds = self._state_of(before)
+            if state in ("queued", "deferred") or (state == "started" and seconds < _START_SECONDS):
+                return
+        job = uuid.uuid4().hex
+        if board.claim(uid, work, before, job):
+            self._enqueue(uid, work, job)
+
+    def _look(self, connection: Connection) -> None:
+        """Ask Label Studio what has changed; a project that is gone is forgotten."""
+        project = connection.open()
+        site = self._site(project)
+        if site is None or project.number is None or project.binding is None:
+            return
+        uid, board = connection.uid, self._board
+        try:
+            if site.fingerprint(project.number) != board.noted(uid, "annotations"):
+                board.mark(uid, "train")
+            if version := self._version(project):
+                self._look_for_unlabeled(uid, version, site.count_without(project.number, version))
+        except LabelStudioError as error:
+            if error.status == 404:
+                log.warning("%s is not in Label Studio any more; it is forgotten.", project.name)
+                board.forget(uid)
+            else:
+                log.warning("%s: %s", project.name, error)
+        except DganError as error:
+            log.warning("%s: %s", project.name, error)
+
+    def _look_for_unlabeled(self, uid: str, version: str, count: int) -> None:
+        board = self._board
+        known = board.noted(uid, "unlabeled") == f"{version} {count}"
+        tried = float(board.noted(uid, "tried") or 0)
+        if count and (not known or time.time() - tried > _AGAIN_SECONDS):
+            board.note(uid, "tried", str(time.time()))
+            board.mark(uid, "label")
