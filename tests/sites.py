@@ -65,7 +65,7 @@ def serving(answer: Callable[[Seen], Answer]) -> Iterator[Site]:
             site.seen.append(seen)
             self._send(answer(seen))
 
-        do_GET = do_POST = do_PATCH = handle_any
+        do_GET = do_POST = do_PATCH = do_DELETE = handle_any
 
         def _send(self, answer: Answer) -> None:
             chunks = answer.body
