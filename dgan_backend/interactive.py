@@ -102,7 +102,14 @@ def _pieces_at(members: Mask, prompt: Prompt, refused: Sequence[Prompt]) -> Mask
 
 def _nearest(numbers: npt.NDArray[np.int32], mask: Mask) -> int:
     """The number of the piece nearest to the mask, 0 when none is within RADIUS."""
-    distances = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    distances[numbers == 0] = np.inf
+    radius = RADIUS * max(mask.shape)
+    near = tuple(
+        slice(max(0, int(hit[0] - radius)), int(hit[-1] + radius) + 2)
+        for hit in (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
+    )
+    distances = cv2.distanceTransform(
+        (~mask[near]).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+    )
+    distances[numbers[near] == 0] = np.inf
     nearest = np.unravel_index(int(distances.argmin()), distances.shape)
-    return int(numbers[nearest]) if distances[nearest] <= RADIUS * max(mask.shape) else 0
+    return int(numbers[near][nearest]) if distances[nearest] <= radius else 0

@@ -34,7 +34,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--control", choices=tuple(CONTROLS.values()), default="brush", help="[%(default)s]"
     )
     config.add_argument(
-        "--smart", action="store_true", help="with a tool that asks for the part under a click"
+        "--smart",
+        action="store_true",
+        help="with tools that ask for the part under a click or a box",
     )
     config.set_defaults(run=print_config)
 

@@ -60,14 +60,6 @@ def test_a_turned_box_is_turned_clockwise_about_its_corner() -> None:
     np.testing.assert_array_equal(prompt.mask, expected)
 
 
-@pytest.mark.parametrize(("rotation", "rows"), [(0, [4, 5]), (90, [2, 3, 4, 5, 6, 7])])
-def test_ellipses_lie_about_their_middle(rotation: float, rows: list[int]) -> None:
-    value = {"x": 50, "y": 50, "radiusX": 30, "radiusY": 10, "rotation": rotation}
-    (prompt,) = read(drawn("ellipse", value, (10, 10)))
-    assert list(np.flatnonzero(prompt.mask.any(axis=1))) == rows
-    np.testing.assert_array_equal(prompt.mask, prompt.mask[::-1, ::-1])
-
-
 @pytest.mark.parametrize("kind", ["brush", "bitmask"])
 def test_strokes_are_their_masks(kind: str) -> None:
     mask = np.zeros(SIZE, dtype=bool)

@@ -73,7 +73,7 @@ def labeling_config(partonomy: Partonomy, control: str = "brush", smart: bool = 
     """A labeling config (XML) whose labels are the classes of a partonomy, in tree order.
 
     control: "brush", "bitmask" or "polygon"
-    smart: with a smart tool, which asks the backend for the part under a click
+    smart: with smart tools, which ask the backend for the part under a click or a rough box
     """
     if control not in _TAGS:
         raise DganError(f"There is no control {control!r}; choose brush, bitmask or polygon.")
@@ -90,9 +90,10 @@ def labeling_config(partonomy: Partonomy, control: str = "brush", smart: bool = 
             if part.parent:
                 label.set("parent", part.parent)
     if smart:
-        # The control itself is not smart: Label Studio 1.23 offers a smart brush, but never asks
-        # the backend when somebody drew with it, and it has no smart polygon.
+        # Not the control itself: Label Studio 1.23 offers a smart brush, but never asks the backend
+        # when somebody drew with it, and it has no smart polygon.
         ET.SubElement(view, "KeyPoint", name="click", toName="image", smart="true")
+        ET.SubElement(view, "Rectangle", name="box", toName="image", smart="true")
     ET.indent(view)
     return ET.tostring(view, encoding="unicode")
 

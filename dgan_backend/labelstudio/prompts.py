@@ -138,26 +138,11 @@ def _keypoint(region: Drawn, height: int, width: int) -> Mask:
 def _rectangle(region: Drawn, height: int, width: int) -> Mask:
     """Turned clockwise about its upper left corner, as Label Studio does."""
     x, y, w, h = _percents(region, "x", "y", "width", "height")
-    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]])
-    return _turned(region, corners, (x, y), height, width)
-
-
-def _ellipse(region: Drawn, height: int, width: int) -> Mask:
-    """Turned clockwise about its middle."""
-    x, y, across, down = _percents(region, "x", "y", "radiusX", "radiusY")
-    angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-    rim = np.stack([across * np.cos(angles), down * np.sin(angles)], axis=1)
-    return _turned(region, rim, (x, y), height, width)
-
-
-def _turned(
-    region: Drawn, points: polygon.Points, about: tuple[float, float], height: int, width: int
-) -> Mask:
-    """The inside of an outline [P, 2], in percent of the picture from `about` (x, y)."""
+    sides = np.array([[0, 0], [w, 0], [w, h], [0, h]]) * [width / 100, height / 100]
     turn = np.radians(_percents(region, "rotation")[0] if "rotation" in region["value"] else 0)
     matrix = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    pixels = np.array([width / 100, height / 100])
-    return polygon.rasterize((points * pixels) @ matrix + about * pixels, height, width)
+    corner = np.array([x * width / 100, y * height / 100])
+    return polygon.rasterize(sides @ matrix + corner, height, width)
 
 
 def _percents(region: Drawn, *keys: str) -> list[float]:
@@ -179,9 +164,4 @@ def _mask(region: Drawn, height: int, width: int) -> Mask:
     return read_mask(region, _kind(region), height, width)
 
 
-_READERS = {
-    "keypoint": _keypoint,
-    "rectangle": _rectangle,
-    "ellipse": _ellipse,
-    **dict.fromkeys(MASK_KINDS, _mask),
-}
+_READERS = {"keypoint": _keypoint, "rectangle": _rectangle} | dict.fromkeys(MASK_KINDS, _mask)

@@ -7,10 +7,12 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 
 from dgan_backend.errors import DganError
+from dgan_backend.labelstudio import brush
 from dgan_backend.loop.ears import Ears
 from dgan_backend.model import DganModel
 from dgan_backend.predictor import Predictor
@@ -38,13 +40,16 @@ def _context(body: Body) -> Any:
 
 
 def preload(registry: Registry) -> None:
-    """Load the shipped versions, so that the first task does not wait for them."""
+    """Load the shipped versions and what writes masks, so that the first task, or the first
+    person with a smart tool, does not wait for them.
+    """
     for version in sorted(shipped_versions()):
         try:
             registry.segmenter(version)
             log.info("Version %s is loaded", version)
         except Exception:
             log.exception("Version %s cannot be loaded", version)
+    brush.encode(np.ones((1, 1), dtype=bool))
 
 
 class Backend:
