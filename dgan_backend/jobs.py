@@ -75,26 +75,33 @@ def state_of(client: redis.Redis, job_id: str) -> tuple[str, float]:
         job = Job.fetch(job_id, connection=client, serializer=JSONSerializer)
     except NoSuchJobError:
         return "", 0.0
-    began = job.started_at
+    status = job.get_status()
+    state, began = status.value if status else "", job.started_at
     if began is None:
-        return str(job.get_status()), 0.0
+        return state, 0.0
     if began.tzinfo is None:
         began = began.replace(tzinfo=UTC)
-    return str(job.get_status()), (datetime.now(UTC) - began).total_seconds()
+    return state, (datetime.now(UTC) - began).total_seconds()
 
 
 def work_on(uid: str, work: str) -> None:
     """The job: in a process of its own, with all cores but behind the web process."""
+    from dgan_backend.loop.board import Board
+
+    settings = Settings.from_env()
+    client = connect(settings)
+    if not Board(client).unsettled(uid, work):  # type: ignore[arg-type]
+        return  # another job has done it; torch need not be imported for that
+
     import torch
 
     from dgan_backend.loop.bench import Bench
     from dgan_backend.loop.work import do
     from dgan_backend.supervision.compute import cores
 
-    settings = Settings.from_env()
     os.nice(_NICE)
     torch.set_num_threads(settings.threads or max(1, cores() // max(1, settings.workers)))
-    do(Bench.open(settings, connect(settings)), uid, work)  # type: ignore[arg-type]
+    do(Bench.open(settings, client), uid, work)  # type: ignore[arg-type]
 
 
 def run_worker(settings: Settings, burst: bool = False) -> int:

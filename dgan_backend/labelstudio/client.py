@@ -206,8 +206,10 @@ class LabelStudioClient:
     def backends(self, project: int) -> list[dict[str, Any]]:
         return list(self.request("GET", "/api/ml/", params={"project": project}))
 
-    def update_backend(self, backend: int, **fields: Any) -> dict[str, Any]:
-        return self._object("PATCH", f"/api/ml/{backend}", json=fields)
+    def update_backend(self, backend: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+        """backend: as `backends` gave it; Label Studio 1.23 fails without its URL and project."""
+        body = {"url": backend["url"], "project": backend["project"], **fields}
+        return self._object("PATCH", f"/api/ml/{backend['id']}", json=body)
 
     def webhooks(self, project: int) -> list[dict[str, Any]]:
         return list(self.request("GET", "/api/webhooks/", params={"project": project}))

@@ -29,7 +29,7 @@ def announce(site: LabelStudioClient, project: Project, version: str) -> None:
         for backend in site.backends(project.number)[:1]:  # Label Studio asks the first one only
             titles.append(str(backend["title"]))
             if is_own_version(titles[0], project.number) and titles[0] != version:
-                site.update_backend(int(backend["id"]), title=version)
+                site.update_backend(backend, title=version)
                 titles.append(version)
         ours = not chosen or is_own_version(chosen, project.number)
         if version in titles and ours and chosen != version:

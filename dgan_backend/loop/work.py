@@ -44,6 +44,8 @@ def do(bench: Bench, uid: str, work: Work) -> None:
         if lease is None:
             return  # another process is at it, and will see the marks
         bench.board.clear(uid, work)
+        if not bench.board.unsettled(uid, work):
+            return
         try:
             bodies[work](bench, connection, lease)
             bench.board.succeeded(uid, work)
