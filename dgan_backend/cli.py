@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from dgan_backend import __version__, partonomy_commands
+from dgan_backend import __version__, doctor, partonomy_commands, version_commands
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 
@@ -37,6 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_generator_commands(commands)
     _add_evaluate_commands(commands)
     partonomy_commands.add_commands(commands)
+    version_commands.add_commands(commands)
+    doctor.add_command(commands)
     _add_service_commands(commands)
     return parser
 

@@ -7,6 +7,7 @@ do not survive one), which can be timed out or killed without taking the worker 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from rq.serializers import JSONSerializer
 
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
+from dgan_backend.supervision import compute
 from dgan_backend.supervision.processes import die_with_parent
 
 QUEUES = {"train": "dgan-train", "label": "dgan-label"}  # a worker empties the first one first
@@ -92,28 +94,28 @@ def work_on(uid: str, work: str) -> None:
     client = connect(settings)
     if not Board(client).unsettled(uid, work):  # type: ignore[arg-type]
         return  # another job has done it; torch need not be imported for that
-
-    import torch
-
     from dgan_backend.loop.bench import Bench
     from dgan_backend.loop.work import do
-    from dgan_backend.supervision.compute import cores
 
     os.nice(_NICE)
-    torch.set_num_threads(settings.threads or max(1, cores() // max(1, settings.workers)))
     do(Bench.open(settings, client), uid, work)  # type: ignore[arg-type]
 
 
 def run_worker(settings: Settings, burst: bool = False) -> int:
     """`dgan-backend worker`: run jobs until a signal (`burst`: until the queue is empty).
 
-    The first SIGINT or SIGTERM lets the running job end, the second kills it.
+    SIGINT or SIGTERM ends it at once, with the job that runs: jobs may be killed at any time, and
+    are done again.
     """
     client = connect(settings)
     queues = [queue(client, work) for work in QUEUES]
     worker = JobWorker(queues, connection=client, serializer=JSONSerializer)
     os.environ["REDIS_URL"] = settings.redis_url  # for the processes of the jobs
     print(f"Waiting for jobs (pid {os.getpid()}).", flush=True)
+    threads = settings.threads or compute.share(settings.workers)
+    os.environ.update(
+        {k: v for k, v in compute.environment(threads).items() if k not in os.environ}
+    )
     worker.work(burst=burst, logging_level=settings.log_level)
     if not burst and worker._shutdown_requested_date is None:
         raise DganError("The worker lost its Redis; the line above says how. Start it again.")
@@ -127,6 +129,12 @@ class JobWorker(SpawnWorker):
     every user of the machine; ours goes through the environment. And the process dies with its
     worker, which is how a killed worker leaves nothing behind.
     """
+
+    def request_stop(self, signum: int, frame: Any) -> None:
+        """A signal to end: the job that runs is not waited for."""
+        super().request_stop(signum, frame)
+        if self.horse_pid:
+            self.kill_horse()
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Start the process that runs a job (RQ calls it the work horse)."""
@@ -160,4 +168,10 @@ def echo(value: Any) -> Any:
 
 if __name__ == "__main__":
     die_with_parent()
+    logging.basicConfig(
+        level=Settings.from_env().log_level,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for chatty in ("httpx", "httpcore", "rq"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     run_job(Settings.from_env(), *sys.argv[1:])

@@ -58,15 +58,24 @@ class Registry:
         `p<project>-<partonomy>-v<NNNN>`, but for those held back; else the shipped one. Versions
         trained for another project of that number (another Label Studio's) do not count.
         """
-        own = [k for k in self.versions(project, uid) if k.partonomy == partonomy.name]
-        chosen = self._pointed(partonomy.name, project)
+        own = self._own(partonomy.name, project, uid)
+        shipped = f"{partonomy.name}-shipped"
+        return own or (shipped if shipped in shipped_versions() else None)
+
+    def serving(self, kept: Kept) -> bool:
+        """Whether a version serves the project that it was trained for."""
+        return self._own(kept.partonomy, kept.project, kept.uid) == kept.name
+
+    def _own(self, partonomy: str, project: int | None, uid: str) -> str | None:
+        """The current one of a project's own versions."""
+        if project is None:
+            return None
+        own = [k for k in self.versions(project, uid) if k.partonomy == partonomy]
+        chosen = self._pointed(partonomy, project)
         if chosen in [k.name for k in own]:
             return chosen
         free = [k.name for k in own if not k.held_back]
-        if free:
-            return free[-1]
-        shipped = f"{partonomy.name}-shipped"
-        return shipped if shipped in shipped_versions() else None
+        return free[-1] if free else None
 
     def versions(self, project: int | None = None, uid: str = "") -> list[Kept]:
         """Those of a project, or of all, in the order of their numbers."""
@@ -170,9 +179,7 @@ class Registry:
     def _pointer(self, partonomy: str, project: int) -> Path:
         return self._model_dir / f"p{project}-{partonomy}.current.json"
 
-    def _pointed(self, partonomy: str, project: int | None) -> str | None:
-        if project is None:
-            return None
+    def _pointed(self, partonomy: str, project: int) -> str | None:
         try:
             text = self._pointer(partonomy, project).read_text(encoding="utf-8")
             return str(json.loads(text)["version"])

@@ -85,7 +85,7 @@ def _start(
     env = _backend_env(settings)
     launcher.spawn(services.web(settings, _HOST, env))
     for number in range(1, settings.workers + 1):
-        launcher.spawn(services.worker(number, env))
+        launcher.spawn(services.worker(number, settings, env))
     pictures = launcher.state / "samples"
     launcher.spawn(_sampler(pictures, env))
     _say(f"Sampling {len(SEEDS)} pictures")

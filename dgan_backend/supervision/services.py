@@ -51,11 +51,11 @@ def start(settings: Settings, state: Path, host: str) -> int:
         env |= child_env(settings)
         launcher.spawn(web(settings, host, env))
         for number in range(1, settings.workers + 1):
-            launcher.spawn(worker(number, env))
+            launcher.spawn(worker(number, settings, env))
         launcher.wait_ready("web")
         print(
-            f"Listening on {url(host, settings.port)} with {settings.workers} worker(s), "
-            f"{env['THREADS']} thread(s) each; logs in {launcher.logs}. Ctrl-C stops all.",
+            f"Listening on {url(host, settings.port)} with {settings.workers} worker(s); "
+            f"logs in {launcher.logs}. Ctrl-C stops all.",
             flush=True,
         )
         launcher.watch()
@@ -136,9 +136,15 @@ def web(settings: Settings, host: str, env: Mapping[str, str]) -> Child:
     return Child("web", command, env, answers(f"{url(host, settings.port)}/health"), 120.0)
 
 
-def worker(number: int, env: Mapping[str, str]) -> Child:
-    """One worker; the number tells their logs apart."""
-    return Child(f"worker-{number}", dgan_backend("worker"), env, vital=False)
+def worker(number: int, settings: Settings, env: Mapping[str, str]) -> Child:
+    """One worker; the number tells their logs apart.
+
+    Workers share all cores among them: their jobs run at a lower priority than the web process,
+    and train networks side by side, one thread each.
+    """
+    threads = compute.share(settings.workers, settings.threads)
+    own = {**env, **compute.environment(threads)}
+    return Child(f"worker-{number}", dgan_backend("worker"), own, vital=False)
 
 
 def dgan_backend(*arguments: str) -> tuple[str, ...]:
