@@ -26,6 +26,7 @@ from dgan_backend.student.unet import UNet, UNetConfig
 
 _NEVER = -30.0  # logit of a class that no label shows
 _RARE = -4.0  # logit at which such a class begins when training goes on
+_HEAD_RATE, _HEAD_STEPS, _HEAD_PIXELS = 0.05, 150, 64  # pixels: of each picture, twice
 _RISE = 0.1  # share of the steps in which the rate rises to its largest (Smith & Topin, 2019)
 
 
@@ -102,6 +103,56 @@ def continued_unet(network: UNet, correction: Sequence[float | None]) -> UNet:
             else:
                 bias[k] += shift
     return copy
+
+
+def begin_classes(
+    network: UNet, images: Tensor, masks: Tensor, classes: Sequence[int], settings: UNetSettings
+) -> None:
+    """Teach the head classes that are new to it, in place; the trunk and all others stay.
+
+    images [N, 3, S, S], masks [N, S, S] as `fit_unet` has them. A new row would need hundreds of
+    the steps that the others move by; on features that stay as they are it takes a moment
+    (softmax regression on pixels, as many of each class).
+    """
+    shown = [k for k in classes if bool((masks == k).any())]
+    if not shown:
+        return
+    random = torch.Generator().manual_seed(settings.seed)
+    features, labels = _pixels(network, images, masks, shown, random)
+    rows = torch.tensor(shown)
+    with torch.inference_mode(False), torch.enable_grad():
+        weight, bias = network.head.weight.detach()[:, :, 0, 0], _bias(network).detach()
+        own = weight[rows].clone().requires_grad_(True)
+        own_bias = torch.zeros(len(shown)).to(bias).requires_grad_(True)
+        optimizer = torch.optim.Adam([own, own_bias], lr=_HEAD_RATE)
+        for _ in range(_HEAD_STEPS):
+            w, b = weight.index_copy(0, rows, own), bias.index_copy(0, rows, own_bias)
+            loss = F.cross_entropy(features @ w.T + b, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    with torch.no_grad():
+        network.head.weight[rows, :, 0, 0] = own.detach()
+        _bias(network)[rows] = own_bias.detach()
+
+
+@torch.no_grad()
+def _pixels(
+    network: UNet, images: Tensor, masks: Tensor, classes: Sequence[int], random: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Features [P, C] and labels [P] of pixels: half of `classes`, half of all others."""
+    network.eval()
+    features, labels = [], []
+    for image, mask in zip(images.split(1), masks, strict=True):
+        flat, truth = network.trunk(image)[0][0].flatten(1).T, mask.flatten().long()
+        own = torch.isin(truth, torch.tensor(classes))
+        for where in (own, ~own & (truth != IGNORE)):
+            (found,) = torch.where(where)
+            if len(found):
+                chosen = found[torch.randint(len(found), (_HEAD_PIXELS,), generator=random)]
+                features.append(flat[chosen])
+                labels.append(truth[chosen])
+    return torch.cat(features), torch.cat(labels)
 
 
 def correction_of(masks: Tensor, num_classes: int, settings: UNetSettings) -> list[float | None]:

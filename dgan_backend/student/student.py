@@ -15,6 +15,7 @@ from dgan_backend.interpreter.ensemble import PixelPrediction
 from dgan_backend.interpreter.uncertainty import jensen_shannon, majority_vote
 from dgan_backend.student.fit import (
     UNetSettings,
+    begin_classes,
     continued_unet,
     correction_of,
     new_unet,
@@ -126,6 +127,9 @@ def fit_student(
         networks = [new_unet(num_classes, e.seed, config, trunk).to(images.device) for e in each]
     else:
         networks = [continued_unet(network, begin.correction) for network in begin.networks]
+        new = [k for k, shift in enumerate(begin.correction) if shift is None]
+        for network, e in zip(networks, each, strict=True):
+            begin_classes(network, images, masks, new, e)
     threads = torch.get_num_threads()
     stop = threading.Event()
     side_by_side = min(threads, settings.members) if images.device.type == "cpu" else 1
