@@ -1,0 +1,201 @@
+"""A project's training: what is learned from, what is left out, what is promoted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dgan_backend.errors import DganError, PassingError
+from dgan_backend.labelstudio.config import labeling_config
+from dgan_backend.labelstudio.corrections import Correction, correction_of
+from dgan_backend.labelstudio.project import Project, open_project
+from dgan_backend.labelstudio.regions import to_regions
+from dgan_backend.loop import training as loop_training
+from dgan_backend.loop.training import Trained, Training
+from dgan_backend.loop.twins import Twins
+from dgan_backend.loop.validation import Comparison, fold_of
+from dgan_backend.partonomy import from_labels
+from dgan_backend.pictures import Picture
+from dgan_backend.refitting import RefitSettings
+from dgan_backend.registry import Registry
+from tests.builders import QUICK, add_tiny_backbone, tiny_generator_folder
+
+UID = "3.1795491060"
+SHORT = RefitSettings(pictures=8, more_pictures=0, steps=3, pixels=128, taught=2)
+LABELS = ["wing", "tail"]
+
+
+class Workshop:
+    """A project with labels of its own, whose pictures and annotations the test makes."""
+
+    def __init__(self, folder: Path, labels: list[str] = LABELS) -> None:
+        self.generator = tiny_generator_folder(folder / "tiny")
+        add_tiny_backbone(self.generator)
+        self.models = folder / "models"
+        self.registry = Registry(self.models)
+        self.twins = Twins(self.models)
+        self.pictures: dict[int, Picture | Exception] = {}
+        self.fetched: list[int] = []
+        self.labels = labels
+
+    def project(self, **params: Any) -> Project:
+        config = labeling_config(from_labels("own", self.labels))
+        params = {"partonomy": "own", "generator": str(self.generator), **params}
+        return open_project(UID, config, params)
+
+    def annotated(self, task: int, *, band: int = 8, annotation: int = 0) -> Correction:
+        """A task whose upper half is a wing, with a tail of `band` rows at the bottom."""
+        random = np.random.RandomState(task)
+        self.pictures.setdefault(task, random.randint(0, 256, (32, 32, 3)).astype(np.uint8))
+        mask = np.zeros((32, 32), np.uint8)
+        mask[:16] = 1
+        mask[32 - band :] = 2
+        binding = self.project().binding
+        assert binding is not None
+        regions = to_regions(mask, None, replace(binding, label_of=binding.label_of))
+        told = {"id": annotation or task, "result": regions, "completed_by": 1, "updated_at": "x"}
+        found = correction_of({"id": task, "data": {"image": "x"}, "annotations": [told]})
+        assert found is not None
+        return found
+
+    def fetch(self, task: Mapping[str, Any]) -> Picture:
+        self.fetched.append(int(task["id"]))
+        picture = self.pictures[int(task["id"])]
+        if isinstance(picture, Exception):
+            raise picture
+        return picture
+
+    def train(self, corrections: list[Correction], **params: Any) -> Trained:
+        self.fetched.clear()
+        return Training(
+            self.registry,
+            self.twins,
+            self.project(**params),
+            self.fetch,
+            settings=SHORT,
+            plan=QUICK,
+        ).run(corrections)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+def test_the_first_annotations_make_the_first_version(workshop: Workshop) -> None:
+    assert workshop.train([]).version == ""
+    first = workshop.train([workshop.annotated(5), workshop.annotated(6)])
+    assert (first.version, first.current) == ("p3-project-3-v0001", True)
+    version = workshop.registry.segmenter(first.version)
+    assert [source.task for source in version.data.sources] == [5, 6]
+    assert version.partonomy.classes == ("background", "wing", "tail")
+    tree = workshop.project().binding
+    assert tree is not None
+    assert workshop.registry.current(tree.partonomy, 3, UID) == first.version
+
+
+def test_later_ones_go_on_and_fetch_only_what_is_new(workshop: Workshop) -> None:
+    one, two = workshop.annotated(5), workshop.annotated(6)
+    workshop.train([one])
+    again = workshop.train([one])
+    assert (again.version, workshop.fetched) == ("", [])
+    second = workshop.train([one, two])
+    assert second.version == "p3-project-3-v0002"
+    assert workshop.fetched == [6]
+    changed = workshop.train([workshop.annotated(5, band=4), two])
+    assert workshop.fetched == [5]
+    told = workshop.registry.segmenter(changed.version).card.training
+    assert told["new"] == [5]
+    assert told["project"] == UID
+    fewer = workshop.train([two])
+    assert [s.task for s in workshop.registry.segmenter(fewer.version).data.sources] == [6]
+
+
+def test_every_correction_is_used_or_left_out_with_a_reason(workshop: Workshop) -> None:
+    corrections = [workshop.annotated(task) for task in (5, 6, 7, 8)]
+    workshop.train(corrections[:1])
+    workshop.pictures[6] = PassingError("Task 6: the picture cannot be reached.")
+    workshop.pictures[7] = DganError("Task 7: the picture is broken.")
+    workshop.pictures[8] = np.zeros((40, 40, 3), np.uint8)  # not what was drawn on
+    trained = workshop.train(corrections)
+    assert [(left.task, left.again) for left in trained.left_out] == [
+        (6, True), (7, False), (8, False),
+    ]  # fmt: skip
+    assert "32 x 32 pixels, not 40 x 40" in trained.left_out[2].reason
+    told = workshop.registry.segmenter(trained.version).card.training
+    assert [left["task"] for left in told["left_out"]] == [6, 7, 8]
+
+
+def test_nothing_usable_makes_no_version(workshop: Workshop) -> None:
+    correction = workshop.annotated(5)
+    workshop.pictures[5] = DganError("Task 5: the picture is broken.")
+    trained = workshop.train([correction])
+    assert trained.version == ""
+    assert "the picture is broken" in trained.said
+
+
+def test_twins_never_see_their_fold(workshop: Workshop) -> None:
+    """What promotes a version has not learned from the pictures that it is judged by."""
+    tasks = list(range(1, 9))
+    assert {fold_of(task) for task in tasks} == {0, 1}
+    corrections = [workshop.annotated(task) for task in tasks]
+    workshop.train(corrections[:2])
+    learned: dict[int, list[set[int]]] = {0: [], 1: []}
+    real = loop_training.refit_student
+
+    def spy(student: Any, data: Any, new: int, settings: Any) -> Any:
+        folds = {fold_of(source.task) for source in data.sources if source.task is not None}
+        for fold in (0, 1):
+            if folds == {1 - fold}:
+                learned[fold].append({source.task for source in data.sources})
+        return real(student, data, new, settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop_training, "refit_student", spy)
+        workshop.train(corrections)
+    for fold in (0, 1):
+        for seen in learned[fold]:
+            assert seen == {task for task in tasks if fold_of(task) != fold}
+
+
+def test_a_worse_candidate_is_held_back_and_the_current_version_stays(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corrections = [workshop.annotated(task) for task in (5, 6)]
+    first = workshop.train(corrections[:1])
+    worse = Comparison(8, 0.5, 0.6, -0.1, -0.2, -0.05)
+    monkeypatch.setattr(Training, "_validated", lambda *_: worse)
+    second = workshop.train(corrections)
+    assert not second.current
+    assert "worse" in second.said
+    binding = workshop.project().binding
+    assert binding is not None
+    assert workshop.registry.current(binding.partonomy, 3, UID) == first.version
+    assert workshop.registry.versions(3)[-1].held_back == second.said
+    assert workshop.train(corrections).version == ""  # tried already
+    workshop.registry.use(second.version)
+    assert workshop.registry.current(binding.partonomy, 3, UID) == second.version
+
+
+def test_a_label_added_later_becomes_a_class_and_a_removed_one_is_ignored(
+    workshop: Workshop,
+) -> None:
+    one, two = workshop.annotated(5), workshop.annotated(6)
+    workshop.train([one, two])
+    workshop.labels = ["tail", "beak"]
+    trained = workshop.train([one, two])
+    version = workshop.registry.segmenter(trained.version)
+    assert version.partonomy.classes == ("background", "tail", "beak")
+    assert trained.current
+
+
+def test_bare_pixels_are_background_or_ignored(workshop: Workshop) -> None:
+    one = workshop.annotated(5)
+    first = workshop.train([one], unlabeled="ignore")
+    masks = workshop.registry.segmenter(first.version).data.masks
+    assert set(masks.unique().tolist()) == {1, 2, 255}
