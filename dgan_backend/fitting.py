@@ -63,6 +63,12 @@ class FitPlan:
     inversion: InversionSettings = field(default_factory=InversionSettings)
     student: StudentSettings = field(default_factory=StudentSettings)
 
+    def for_classes(self, tree: Partonomy) -> FitPlan:
+        """Left and right swapped in mirrored pictures, or none mirrored where that cannot be."""
+        unet = self.student.unet
+        unet = replace(unet, augment=unet.augment.for_classes(tree.mirrored))
+        return replace(self, student=replace(self.student, unet=unet))
+
 
 @dataclass(frozen=True)
 class FittedParts:
@@ -130,7 +136,7 @@ def fit_set(
     progress: Progress = lambda name, steps: steps,
 ) -> FittedParts:
     """As `fit_parts`, on pictures whose latents are known; corrections weigh more than a base."""
-    plan = _mirrored_right(plan or FitPlan(), tree)
+    plan = (plan or FitPlan()).for_classes(tree)
     network = load_generator(generator, device)
     encoder = load_encoder(generator, device)
     backbone = _backbone(generator, plan.outside, device)
@@ -164,13 +170,6 @@ def fit_set(
 def on_grid(pictures: Sequence[Picture]) -> Tensor:
     """N pictures [S, S, 3] uint8 -> [N, 3, S, S] uint8."""
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-
-
-def _mirrored_right(plan: FitPlan, tree: Partonomy) -> FitPlan:
-    """Left and right swapped in mirrored pictures, or none mirrored where that cannot be."""
-    unet = plan.student.unet
-    unet = replace(unet, augment=unet.augment.for_classes(tree.mirrored))
-    return replace(plan, student=replace(plan.student, unet=unet))
 
 
 @dataclass(frozen=True)
@@ -251,18 +250,12 @@ def _choose(
 
 def _quick(plan: FitPlan) -> FitPlan:
     """Half the work, which is enough to compare."""
-    unet = plan.student.unet
-    return replace(
-        plan,
-        interpreter=replace(
-            plan.interpreter,
-            members=min(4, plan.interpreter.members),
-            steps=max(1, plan.interpreter.steps // 2),
-        ),
-        student=StudentSettings(
-            1 if unet.augment.mirror else 2, replace(unet, pictures=max(1, unet.pictures // 2))
-        ),
+    interpreter = replace(
+        plan.interpreter,
+        members=min(4, plan.interpreter.members),
+        steps=max(1, plan.interpreter.steps // 2),
     )
+    return replace(plan, interpreter=interpreter, student=plan.student.alone())
 
 
 def _held_back_miou(truth: Tensor, found: list[Tensor]) -> float:

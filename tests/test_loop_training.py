@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dgan_backend.errors import DganError, PassingError
+from dgan_backend.fitting import Labels
 from dgan_backend.labelstudio.config import labeling_config
 from dgan_backend.labelstudio.corrections import Correction, correction_of
 from dgan_backend.labelstudio.project import Project, open_project
@@ -72,6 +73,9 @@ class Workshop:
 
     def train(self, corrections: list[Correction], **params: Any) -> Trained:
         self.fetched.clear()
+        return self.training(**params).run(corrections)
+
+    def training(self, **params: Any) -> Training:
         return Training(
             self.registry,
             self.twins,
@@ -79,7 +83,7 @@ class Workshop:
             self.fetch,
             settings=SHORT,
             plan=QUICK,
-        ).run(corrections)
+        )
 
 
 @pytest.fixture
@@ -139,28 +143,38 @@ def test_nothing_usable_makes_no_version(workshop: Workshop) -> None:
     assert "the picture is broken" in trained.said
 
 
-def test_twins_never_see_their_fold(workshop: Workshop) -> None:
+def test_twins_never_see_their_fold(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What promotes a version has not learned from the pictures that it is judged by."""
     tasks = list(range(1, 9))
     assert {fold_of(task) for task in tasks} == {0, 1}
     corrections = [workshop.annotated(task) for task in tasks]
-    workshop.train(corrections[:2])
-    learned: dict[int, list[set[int]]] = {0: [], 1: []}
-    real = loop_training.refit_student
+    workshop.train(corrections[:5])
+    learned: list[set[int | None]] = []
 
-    def spy(student: Any, data: Any, new: int, settings: Any) -> Any:
-        folds = {fold_of(source.task) for source in data.sources if source.task is not None}
-        for fold in (0, 1):
-            if folds == {1 - fold}:
-                learned[fold].append({source.task for source in data.sources})
-        return real(student, data, new, settings)
+    def spying(fit: Any) -> Any:
+        def spy(first: Any, *rest: Any) -> Any:
+            data = first.data if isinstance(first, Labels) else rest[0]
+            learned.append({source.task for source in data.sources})
+            return fit(first, *rest)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop_training, "refit_student", spy)
-        workshop.train(corrections)
-    for fold in (0, 1):
-        for seen in learned[fold]:
-            assert seen == {task for task in tasks if fold_of(task) != fold}
+        return spy
+
+    monkeypatch.setattr(Labels, "fit_student", spying(Labels.fit_student))
+    monkeypatch.setattr(loop_training, "refit_student", spying(loop_training.refit_student))
+    workshop.training().prepare("p3-project-3-v0001")
+    trained = workshop.train(corrections)
+    early, late = tasks[:5], tasks
+    expected = [{t for t in seen if fold_of(t) != f} for seen in (early, late) for f in (0, 1)]
+    assert sorted(map(sorted, learned)) == sorted(map(sorted, expected))  # type: ignore[type-var]
+    told = workshop.registry.segmenter(trained.version).card.training
+    assert told["validation"]["pictures"] == 8
+    assert "8 pictures that neither had learned from" in trained.said
+
+
+def test_twins_are_given_up_when_there_is_something_better_to_do(workshop: Workshop) -> None:
+    trained = workshop.train([workshop.annotated(task) for task in range(1, 6)])
+    workshop.training().prepare(trained.version, hurry=lambda: True)
+    assert not (workshop.models / "twins").exists()
 
 
 def test_a_worse_candidate_is_held_back_and_the_current_version_stays(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from dgan_backend import metrics
 from dgan_backend.errors import DganError
-from dgan_backend.fitting import FitPlan, Progress, fit_set
+from dgan_backend.fitting import FitPlan, Labels, Progress, Steps, fit_set
 from dgan_backend.generators import load_generator
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import has_encoder, load_encoder
@@ -23,7 +24,7 @@ from dgan_backend.labelstudio.corrections import Correction, correction_of
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.loop.gathering import Fetch, Gathered, Gatherer, LeftOut, joined
 from dgan_backend.loop.twins import Twins, rows_of_fold
-from dgan_backend.loop.validation import FOLDS, Comparison, compare, picture_miou
+from dgan_backend.loop.validation import FEWEST, FOLDS, Comparison, compare, picture_miou
 from dgan_backend.merging import IGNORE
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.pictures import to_tensor
@@ -104,6 +105,29 @@ class Training:
         if current is None:
             return self._first(name, corrections, keys)
         return self._next(name, self._registry.segmenter(current), corrections, keys)
+
+    def prepare(self, version: str, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Fit the twins that a version lacks, so that what comes next can be compared with it.
+
+        Takes as long as the version itself did, and nobody waits for it; given up when `hurry`
+        says that there is something better to do.
+        """
+        found = self._registry.segmenter(version)
+        if found.backbone is None or int(found.data.corrected.sum()) < FEWEST:
+            return
+        for fold in range(FOLDS):
+            kept = [n for n, out in enumerate(rows_of_fold(found.data, fold)) if not out]
+            if self._twins.of(found, fold) is not None or not kept:
+                continue
+            labels = Labels(found.data.pick(kept), found.partonomy.num_classes)
+            alone = self._plan.for_classes(found.partonomy).student.alone()
+            steps = _unless(hurry, partial(self._progress, f"out-of-fold student {fold + 1}"))
+            try:
+                twin = labels.fit_student(found.backbone, alone.for_labels(len(kept)), steps)
+            except _Abandoned:
+                return
+            self._check()
+            self._twins.keep(version, fold, twin)
 
     def _first(self, name: str, corrections: Sequence[Correction], keys: list[str]) -> Trained:
         """The first version of a project with labels of its own."""
@@ -242,14 +266,14 @@ class Training:
         new: Sequence[int],
     ) -> Comparison | None:
         """Candidate and current, each by its twins, on pictures that neither has learned from."""
-        befores = [self._twins.of(current, fold) for fold in range(FOLDS)]
-        if any(before is None for before in befores):
-            return None
-        befores = [b and _with_classes(b, current.partonomy, begun.partonomy) for b in befores]
+        before_of = {
+            fold: _with_classes(twin, current.partonomy, begun.partonomy)
+            for fold in range(FOLDS)
+            if (twin := self._twins.of(current, fold)) is not None
+        }
 
         def grown(fold: int) -> Student:
-            before = befores[fold]
-            assert before is not None
+            before = before_of[fold]
             kept = [n for n, out in enumerate(rows_of_fold(data, fold)) if not out]
             learns = sum(data.sources[n].task in set(new) for n in kept)
             if not learns and before.num_classes == begun.partonomy.num_classes:
@@ -258,11 +282,11 @@ class Training:
             return refit_student(before, data.pick(kept), learns, self._settings)
 
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            afters = list(pool.map(grown, range(FOLDS)))
+            afters = list(pool.map(grown, before_of))
         candidate: list[float] = []
         present: list[float] = []
-        for fold, (before, after) in enumerate(zip(befores, afters, strict=True)):
-            assert before is not None
+        for (fold, before), after in zip(before_of.items(), afters, strict=True):
+            self._check()
             self._twins.keep(name, fold, after)
             rows = [n for n, inside in enumerate(rows_of_fold(data, fold)) if inside]
             test = data.pick(rows[-_COMPARED:])
@@ -313,6 +337,20 @@ def _checked(progress: Progress, check: Callable[[], None]) -> Progress:
     def steps(name: str, numbers: Iterable[int]) -> Iterator[int]:
         for number in progress(name, numbers):
             check()
+            yield number
+
+    return steps
+
+
+class _Abandoned(Exception):
+    """There is something better to do."""
+
+
+def _unless(hurry: Callable[[], bool], progress: Steps) -> Steps:
+    def steps(numbers: Iterable[int]) -> Iterator[int]:
+        for number in progress(numbers):
+            if hurry():
+                raise _Abandoned
             yield number
 
     return steps

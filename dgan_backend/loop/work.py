@@ -69,7 +69,7 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
     project, site = _open(bench, connection)
     marks = _settled_down(bench, uid)
     seen = site.fingerprint(_number(project))
-    trained = Training(
+    training = Training(
         bench.registry,
         bench.twins,
         project,
@@ -77,7 +77,8 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
         device=bench.settings.device,
         check=lease.check,
         progress=_telling(bench, uid, "train"),
-    ).run(read_corrections(site, _number(project)))
+    )
+    trained = training.run(read_corrections(site, _number(project)))
     for left in trained.left_out:
         bench.board.complain(uid, left.reason, left.task)
     lease.check()
@@ -90,6 +91,7 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
     log.info("Project %s: %s", project.number, trained.said)
     if trained.current:
         _label_at_once(bench, connection)
+        training.prepare(trained.version, lambda: bench.board.unsettled(uid, "train"))
 
 
 def _label_at_once(bench: Bench, connection: Connection) -> None:

@@ -51,6 +51,11 @@ class StudentSettings:
         unet = replace(self.unet, pictures=min(self.unet.pictures, enough), rate=rate)
         return replace(self, unet=unet)
 
+    def alone(self) -> StudentSettings:
+        """One member that sees half of the pictures, which is enough to compare."""
+        unet = replace(self.unet, pictures=max(1, self.unet.pictures // 2))
+        return StudentSettings(1 if unet.augment.mirror else 2, unet)
+
 
 @dataclass(frozen=True)
 class Student:
