@@ -60,13 +60,15 @@ class Lease:
         self._lock = lock
         self._ended = threading.Event()
         self._lost = threading.Event()
+        self._renewed = time.monotonic()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
         """Raises Lost when another process may have the lease. Before every step that others
         would see."""
-        if self._lost.is_set():
+        held = time.monotonic() - self._renewed < LEASE_SECONDS  # false when this process slept
+        if self._lost.is_set() or not held:
             raise Lost
 
     def end(self) -> None:
@@ -76,18 +78,16 @@ class Lease:
             self._lock.release()
 
     def _renew(self) -> None:
-        failing_since = time.monotonic()
         while not self._ended.wait(LEASE_SECONDS / _RENEWALS):
+            now = time.monotonic()
             try:
                 self._lock.reacquire()
-                failing_since = time.monotonic()
+                self._renewed = now
             except LockError:
                 self._lost.set()
                 return
             except redis.RedisError:
-                if time.monotonic() - failing_since > LEASE_SECONDS:
-                    self._lost.set()
-                    return
+                continue  # `check` says when that has been for too long
 
 
 class Board:
