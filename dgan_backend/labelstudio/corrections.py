@@ -50,6 +50,8 @@ class Correction:
         """(height, width) of the picture as the regions have it; None without any region."""
         for annotation in self.annotations:
             for region in annotation["result"]:
+                if not isinstance(region, Mapping):
+                    continue
                 size = region.get("original_height"), region.get("original_width")
                 if all(isinstance(v, int) and v > 0 for v in size):
                     return size
@@ -100,7 +102,10 @@ def correction_of(task: Mapping[str, Any]) -> Correction | None:
 
 def regions_hash(regions: Iterable[Mapping[str, Any]]) -> str:
     """Of what regions show, whatever ids Label Studio gives them."""
-    told = [[r.get("type"), r.get("from_name"), r.get("value")] for r in regions]
+    told = [
+        [r.get("type"), r.get("from_name"), r.get("value")] if isinstance(r, Mapping) else r
+        for r in regions
+    ]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -117,16 +122,22 @@ def _annotator(annotation: Annotation) -> Any:
 
 
 def _known(regions: Sequence[Mapping[str, Any]], binding: Binding) -> list[Mapping[str, Any]]:
-    """Without the regions none of whose labels the config has."""
-    return [
-        region
-        for region in regions
-        if not (labels := _labels(region)) or any(x in binding.class_of for x in labels)
-    ]
+    """Without the labels that the config no longer has, and the regions that have no other."""
+    found = []
+    for region in regions:
+        labels = _labels(region)
+        known = [label for label in labels if label in binding.class_of]
+        if labels and known != labels:
+            region = {**region, "value": {**region["value"], region["type"]: known}}
+        if known or not labels:
+            found.append(region)
+    return found
 
 
-def _labels(region: Mapping[str, Any]) -> list[str]:
+def _labels(region: object) -> list[str]:
     """Of a brush, bitmask or polygon region; none of any other."""
+    if not isinstance(region, Mapping):
+        return []
     kind = str(region.get("type", ""))
     value = region.get("value")
     if kind not in ("brushlabels", "bitmasklabels", "polygonlabels"):
@@ -137,7 +148,8 @@ def _labels(region: Mapping[str, Any]) -> list[str]:
 
 def _agreed(maps: Sequence[LabelMap], classes: int) -> LabelMap:
     """The label that most annotators gave each pixel, ties and 255 ignored."""
-    votes = np.stack([(np.stack(maps) == k).sum(axis=0) for k in range(classes)])
+    every = np.stack(maps)
+    votes = np.stack([(every == k).sum(axis=0, dtype=np.uint8) for k in range(classes)])
     most = votes.max(axis=0)
     agreed = votes.argmax(axis=0).astype(np.uint8)
     agreed[((votes == most).sum(axis=0) > 1) | (most == 0)] = IGNORE
