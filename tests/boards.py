@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from dgan_backend.settings import Settings
 from dgan_backend.supervision import services
@@ -25,4 +27,5 @@ def embedded_redis(folder: Path) -> Iterator[redis.Redis]:
 
 def redis_that_is_gone(folder: Path) -> redis.Redis:
     """A client that nobody answers."""
-    return redis.Redis(unix_socket_path=str(folder / "nobody.sock"))
+    never = Retry(NoBackoff(), 0)
+    return redis.Redis(unix_socket_path=str(folder / "nobody.sock"), retry=never)

@@ -52,9 +52,9 @@ class Correction:
             for region in annotation["result"]:
                 if not isinstance(region, Mapping):
                     continue
-                size = region.get("original_height"), region.get("original_width")
-                if all(isinstance(v, int) and v > 0 for v in size):
-                    return size
+                height, width = region.get("original_height"), region.get("original_width")
+                if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+                    return height, width
         return None
 
     def mask(

@@ -41,12 +41,15 @@ class Ears:
     def connected(self, body: Mapping[str, Any]) -> None:
         """A /setup: a new project, or one with another config, is looked at from scratch."""
         connection = Connection.of(body)
+        if connection.number is None:
+            return
         with _unharmed():
             known = self._board.connection(connection.uid)
             if known == connection:
                 return
             self._board.remember(connection)
-            if known is None or known.with_schema(connection.schema) != known:
+            now = connection.schema, connection.extra_params
+            if known is None or now != (known.schema, known.extra_params):
                 self._mark([connection.uid], ("train", "label"))
 
     def heard(self, event: Mapping[str, Any]) -> None:
@@ -95,7 +98,7 @@ def _seconds(text: object) -> int:
     """Unix time of an ISO 8601 time; 0 when it is none."""
     try:
         return int(datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
 
 

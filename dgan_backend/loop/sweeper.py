@@ -68,8 +68,9 @@ class Sweeper:
             for connection in self._board.connections():
                 if self._board.paused(connection.uid):
                     continue
-                if time.monotonic() - self._looked.get(connection.uid, 0.0) > self._look_seconds:
-                    self._looked[connection.uid] = time.monotonic()
+                now, looked = time.monotonic(), self._looked.get(connection.uid)
+                if looked is None or now - looked > self._look_seconds:
+                    self._looked[connection.uid] = now
                     self._look(connection)
                 for work in WORKS:
                     self._ensure(connection.uid, work)
@@ -108,7 +109,7 @@ class Sweeper:
         uid, board = connection.uid, self._board
         try:
             if site.fingerprint(project.number) != board.noted(uid, "annotations"):
-                board.mark(uid, "train")
+                self._mark(uid, "train")
             if version := self._version(project):
                 self._look_for_unlabeled(uid, version, site.count_without(project.number, version))
         except LabelStudioError as error:
@@ -126,4 +127,10 @@ class Sweeper:
         tried = float(board.noted(uid, "tried") or 0)
         if count and (not known or time.time() - tried > _AGAIN_SECONDS):
             board.note(uid, "tried", str(time.time()))
-            board.mark(uid, "label")
+            self._mark(uid, "label")
+
+    def _mark(self, uid: str, work: Work) -> None:
+        """Unless there is a mark: one more would end a failed job's wait at every look, and have
+        a job that runs followed by one with nothing to do."""
+        if not self._board.unsettled(uid, work):
+            self._board.mark(uid, work)

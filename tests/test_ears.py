@@ -1,0 +1,228 @@
+"""What the web process tells the loop, on a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from dgan_backend.loop.board import WORKS, Board
+from dgan_backend.loop.connection import Connection
+from dgan_backend.loop.ears import WORK_OF, Ears
+from tests.boards import embedded_redis, redis_that_is_gone
+
+CREATED = 1795491060
+UID, ELSEWHERE = f"17.{CREATED}", "17.1700000000"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
+        yield client
+
+
+@pytest.fixture
+def board(server: redis.Redis) -> Board:
+    server.flushdb()
+    return Board(server)
+
+
+@pytest.fixture
+def kicks() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def ears(board: Board, kicks: list[int]) -> Ears:
+    return Ears(board, lambda: kicks.append(1))
+
+
+def setup(uid: str = UID, **fields: Any) -> dict[str, Any]:
+    return {
+        "project": uid,
+        "schema": "<View/>",
+        "hostname": "http://ls:8080",
+        "access_token": "secret",
+        "extra_params": {"partonomy": "toonhead"},
+        **fields,
+    }
+
+
+def event(action: object, number: int = 17, created: int = CREATED) -> dict[str, Any]:
+    """As Label Studio's webhook tells it."""
+    time = datetime.fromtimestamp(created, UTC).isoformat()
+    return {
+        "action": action,
+        "project": {"id": number, "created_at": time.replace("+00:00", ".25Z")},
+    }
+
+
+def marked(board: Board, uid: str = UID) -> tuple[str, ...]:
+    return tuple(work for work in WORKS if board.unsettled(uid, work))
+
+
+def settle(board: Board, uid: str = UID) -> None:
+    for work in WORKS:
+        board.settle(uid, work, board.marks(uid, work))
+
+
+# Projects
+
+
+def test_a_new_project_is_looked_at_from_scratch(
+    ears: Ears, board: Board, kicks: list[int]
+) -> None:
+    ears.connected(setup())
+    assert board.connection(UID) == Connection.of(setup())
+    assert marked(board) == ("train", "label")
+    assert kicks
+
+
+def test_a_project_that_is_set_up_again_is_no_news(
+    ears: Ears, board: Board, kicks: list[int]
+) -> None:
+    ears.connected(setup())
+    settle(board)
+    kicks.clear()
+    ears.connected(setup())
+    assert not marked(board) and not kicks
+
+
+@pytest.mark.parametrize(
+    ("changed", "works"),
+    [
+        ({"schema": "<View></View>"}, ("train", "label")),
+        ({"extra_params": {"partonomy": "own"}}, ("train", "label")),
+        ({"access_token": "another"}, ()),
+        ({"hostname": "http://other:8080"}, ()),
+    ],
+    ids=["config", "extra params", "token", "address"],
+)
+def test_what_changes_labels_is_looked_at_and_all_else_remembered(
+    ears: Ears, board: Board, changed: dict[str, Any], works: tuple[str, ...]
+) -> None:
+    ears.connected(setup())
+    settle(board)
+    ears.connected(setup(**changed))
+    assert marked(board) == works
+    assert board.connection(UID) == Connection.of(setup(**changed))
+
+
+@pytest.mark.parametrize("project", [None, "", "x", {}])
+def test_a_setup_without_a_project_connects_nothing(
+    ears: Ears, board: Board, kicks: list[int], project: Any
+) -> None:
+    ears.connected({**setup(), "project": project})
+    assert board.connections() == [] and not kicks
+
+
+# Events
+
+
+@pytest.mark.parametrize(
+    ("action", "works"),
+    [
+        ("ANNOTATION_CREATED", ("train",)),
+        ("ANNOTATION_UPDATED", ("train",)),
+        ("ANNOTATIONS_CREATED", ("train",)),
+        ("ANNOTATIONS_DELETED", ("train", "label")),
+        ("START_TRAINING", ("train",)),
+        ("PROJECT_UPDATED", ("train", "label")),
+        ("TASKS_CREATED", ("label",)),
+        ("TASKS_DELETED", ("train",)),
+        ("LABEL_LINK_CREATED", ()),
+        ("", ()),
+        (None, ()),
+        (["ANNOTATION_CREATED"], ()),
+    ],
+)
+def test_an_event_asks_for_its_work(
+    ears: Ears, board: Board, kicks: list[int], action: object, works: tuple[str, ...]
+) -> None:
+    board.remember(Connection(UID, "<View/>"))
+    ears.heard(event(action))
+    assert marked(board) == works
+    assert bool(kicks) == bool(works)
+
+
+def test_every_action_is_tested(request: pytest.FixtureRequest) -> None:
+    (rows,) = (
+        mark.args[1]
+        for mark in test_an_event_asks_for_its_work.pytestmark  # type: ignore[attr-defined]
+    )
+    assert {row[0] for row in rows if row[1]} == set(WORK_OF)
+
+
+def test_two_projects_of_the_same_number_are_told_apart_by_their_creation(
+    ears: Ears, board: Board
+) -> None:
+    for uid in (UID, ELSEWHERE, f"18.{CREATED}"):
+        board.remember(Connection(uid, "<View/>"))
+    ears.heard(event("ANNOTATION_CREATED"))
+    assert (marked(board, UID), marked(board, ELSEWHERE)) == (("train",), ())
+    settle(board)
+    ears.heard(event("ANNOTATION_CREATED", created=1700000000))
+    assert (marked(board, UID), marked(board, ELSEWHERE)) == ((), ("train",))
+    assert marked(board, f"18.{CREATED}") == ()
+
+
+@pytest.mark.parametrize("created", [None, "yesterday", "0001-01-01T00:00:00", 7, []])
+def test_where_the_creation_is_not_told_all_of_that_number_are_looked_at(
+    ears: Ears, board: Board, created: object
+) -> None:
+    for uid in (UID, ELSEWHERE, f"18.{CREATED}"):
+        board.remember(Connection(uid, "<View/>"))
+    ears.heard({"action": "TASKS_CREATED", "project": {"id": 17, "created_at": created}})
+    assert marked(board, UID) == marked(board, ELSEWHERE) == ("label",)
+    assert marked(board, f"18.{CREATED}") == ()
+
+
+@pytest.mark.parametrize("project", [None, 17, "17", [], {}, {"id": "17"}, {"id": [17]}])
+def test_an_event_of_no_known_project_is_passed_over(
+    ears: Ears, board: Board, project: object
+) -> None:
+    board.remember(Connection(UID, "<View/>"))
+    ears.heard({"action": "ANNOTATION_CREATED", "project": project})
+    ears.heard({"action": "ANNOTATION_CREATED"})
+    ears.heard(event("ANNOTATION_CREATED", number=99))
+    assert marked(board) == ()
+
+
+# What /predict is at
+
+
+def test_tasks_are_served_while_predict_computes_and_until_they_are_stored(
+    ears: Ears, board: Board, server: redis.Redis
+) -> None:
+    key = f"dgan:served:{UID}"
+    tasks = [{"id": 1}, {"id": 2}, {"id": "3"}, "junk", {}]
+    with ears.serving(UID, tasks, seconds=85.0):
+        assert board.served(UID) == {1, 2}
+        left = server.zscore(key, "1") - server.time()[0]
+        assert 85 + 15 <= left <= 85 + 21, "as long as it may compute, and Label Studio store"
+    assert board.served(UID) == {1, 2}
+    assert 15 <= server.zscore(key, "1") - server.time()[0] <= 21
+
+
+def test_placeholders_ask_for_a_job(ears: Ears, board: Board, kicks: list[int]) -> None:
+    ears.postponed(UID)
+    assert marked(board) == ("label",) and kicks
+
+
+# Without Redis
+
+
+def test_without_redis_nothing_is_raised(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ears = Ears(Board(redis_that_is_gone(tmp_path)), lambda: None)
+    ears.connected(setup())
+    ears.heard(event("ANNOTATION_CREATED"))
+    ears.postponed(UID)
+    served = []
+    with ears.serving(UID, [{"id": 1}], 1.0):
+        served.append(1)
+    assert served
+    assert caplog.text.count("Redis cannot be reached") == 5

@@ -1,0 +1,365 @@
+"""The clock of the loop, on a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.client import LabelStudioError
+from dgan_backend.loop import sweeper as sweeper_module
+from dgan_backend.loop.board import WORKS, Board
+from dgan_backend.loop.connection import Connection
+from dgan_backend.loop.sweeper import Sweeper
+from tests.boards import embedded_redis, redis_that_is_gone
+from tests.labeling import CONFIG
+
+UID = "17.1795491060"
+VERSION = "p17-toonhead-v0003"
+
+
+class Site:
+    """What Label Studio tells of a project; an error is raised."""
+
+    def __init__(self) -> None:
+        self.seen = "0 0 "
+        self.unlabeled: int | DganError = 0
+        self.error: DganError | None = None
+        self.asked: list[object] = []
+
+    def fingerprint(self, project: int) -> str:
+        self.asked.append(project)
+        if self.error is not None:
+            raise self.error
+        return self.seen
+
+    def count_without(self, project: int, version: str) -> int:
+        self.asked.append((project, version))
+        if isinstance(self.unlabeled, DganError):
+            raise self.unlabeled
+        return self.unlabeled
+
+
+class World:
+    """A sweeper with what it works on. jobs: (uid, work, id) of those enqueued. states: of jobs."""
+
+    def __init__(self, board: Board, look_seconds: float = 3600.0) -> None:
+        self.board, self.site = board, Site()
+        self.version = VERSION
+        self.jobs: list[tuple[str, str, str]] = []
+        self.states: dict[str, tuple[str, float]] = {}
+        self.sweeper = self.another(look_seconds)
+
+    def another(self, look_seconds: float = 3600.0) -> Sweeper:
+        return Sweeper(
+            self.board,
+            self.enqueue,
+            lambda job: self.states.get(job, ("", 0.0)),
+            lambda _: self.site,  # type: ignore[arg-type, return-value]
+            lambda _: self.version,
+            look_seconds,
+        )
+
+    def enqueue(self, uid: str, work: str, job: str) -> None:
+        self.jobs.append((uid, work, job))
+        self.states[job] = ("queued", 0.0)
+
+    def works(self) -> list[str]:
+        return [work for _, work, _ in self.jobs]
+
+    def look(self) -> None:
+        """As a sweeper that has not looked yet."""
+        self.another().sweep()
+
+    def marks(self) -> dict[str, int]:
+        return {work: self.board.marks(UID, work) for work in WORKS}
+
+    def done(self) -> None:
+        """All jobs have done what was asked for."""
+        for work in WORKS:
+            self.board.settle(UID, work, self.board.marks(UID, work))
+            self.board.clear(UID, work)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
+        yield client
+
+
+@pytest.fixture
+def world(server: redis.Redis) -> World:
+    """A connected project in which all was seen and is labeled."""
+    server.flushdb()
+    board = Board(server)
+    board.remember(Connection(UID, CONFIG, "http://ls:8080", "secret"))
+    board.note(UID, "annotations", "0 0 ")
+    return World(board)
+
+
+# Marks become jobs
+
+
+def test_where_nothing_is_asked_for_there_is_no_job(world: World) -> None:
+    world.sweeper.sweep()
+    assert world.jobs == []
+
+
+def test_a_mark_becomes_one_job(world: World) -> None:
+    world.board.mark(UID, "label")
+    for _ in range(3):
+        world.board.mark(UID, "label")
+        world.sweeper.sweep()
+    assert world.jobs == [(UID, "label", world.board.job(UID, "label"))]
+
+
+def test_training_is_asked_for_before_labeling(world: World) -> None:
+    world.board.mark(UID, "label")
+    world.board.mark(UID, "train")
+    world.sweeper.sweep()
+    assert world.works() == ["train", "label"]
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [
+        (("queued", 0.0), False),
+        (("queued", 900.0), False),
+        (("deferred", 0.0), False),
+        (("started", 1.0), False),
+        (("started", 11.0), False),
+        (("started", 13.0), True),
+        (("finished", 0.0), True),
+        (("failed", 0.0), True),
+        (("stopped", 0.0), True),
+        (("", 0.0), True),
+    ],
+)
+def test_a_job_that_is_lost_is_enqueued_again_after_a_moments_grace(
+    world: World, state: tuple[str, float], again: bool
+) -> None:
+    world.board.mark(UID, "train")
+    world.sweeper.sweep()
+    (first,) = world.jobs
+    world.states[first[2]] = state
+    world.sweeper.sweep()
+    assert len(world.jobs) == (2 if again else 1)
+    assert world.board.job(UID, "train") == world.jobs[-1][2]
+
+
+def test_a_job_at_work_is_left_to_it(world: World) -> None:
+    world.board.mark(UID, "train")
+    with world.board.lease(UID, "train") as lease:
+        assert lease is not None
+        world.sweeper.sweep()
+    assert world.jobs == []
+    world.sweeper.sweep()
+    assert world.works() == ["train"], "its lease ended with the marks unsettled: it was killed"
+
+
+def test_a_mark_that_came_while_a_job_ran_is_the_next_job(world: World) -> None:
+    board = world.board
+    board.mark(UID, "train")
+    world.sweeper.sweep()
+    seen = board.marks(UID, "train")
+    board.clear(UID, "train")
+    board.mark(UID, "train")
+    board.settle(UID, "train", seen)
+    world.sweeper.sweep()
+    assert world.works() == ["train", "train"]
+
+
+def test_a_failed_job_waits_until_something_new_is_asked_for(world: World) -> None:
+    world.board.mark(UID, "train")
+    world.board.failed(UID, "train")
+    world.sweeper.sweep()
+    assert world.jobs == []
+    world.board.mark(UID, "train")
+    world.sweeper.sweep()
+    assert world.works() == ["train"]
+
+
+def test_a_paused_project_keeps_its_marks(world: World) -> None:
+    world.board.mark(UID, "train")
+    world.board.pause(UID, True)
+    world.sweeper.sweep()
+    assert world.jobs == [] and world.site.asked == []
+    world.board.pause(UID, False)
+    world.sweeper.sweep()
+    assert world.works() == ["train"]
+
+
+def test_one_sweeper_at_a_time_is_at_it(world: World) -> None:
+    world.board.mark(UID, "train")
+    with world.board.only_one("sweeper", 60.0):
+        world.sweeper.sweep()
+    assert world.jobs == []
+
+
+def test_another_that_is_faster_has_the_job(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.board.mark(UID, "train")
+    monkeypatch.setattr(world.board, "claim", lambda *_: False)
+    world.sweeper.sweep()
+    assert world.jobs == []
+
+
+# What nobody announced becomes marks
+
+
+def test_a_project_is_looked_at_first_and_then_now_and_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [5.0]  # a machine that has just started
+    monkeypatch.setattr(sweeper_module.time, "monotonic", lambda: now[0])
+    sweeper = world.another(look_seconds=60.0)
+    looks = []
+    for now[0] in (5.0, 6.0, 64.0, 66.0, 100.0, 127.0):
+        world.site.asked.clear()
+        sweeper.sweep()
+        looks.append(bool(world.site.asked))
+    assert looks == [True, False, False, True, False, True]
+    assert world.site.asked == [17, (17, VERSION)]
+
+
+def test_annotations_that_nobody_announced_ask_for_a_training(world: World) -> None:
+    world.site.seen = "1 1 2026-11-24"
+    world.look()
+    assert world.works() == ["train"]
+    world.board.note(UID, "annotations", "1 1 2026-11-24")
+    world.done()
+    world.look()
+    assert world.works() == ["train"]
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_looking_again_neither_adds_to_a_mark_nor_ends_a_failed_jobs_wait(
+    world: World, work: Any
+) -> None:
+    world.site.seen, world.site.unlabeled = "1 1 2026-11-24", 3
+    world.look()
+    assert world.marks() == {"train": 1, "label": 1}
+    world.board.failed(UID, work)
+    world.board.note(UID, "tried", "0")
+    world.look()
+    assert world.marks() == {"train": 1, "label": 1}
+    assert world.board.waits(UID, work)
+
+
+def test_tasks_without_predictions_are_labeled(world: World) -> None:
+    world.site.unlabeled = 3
+    world.look()
+    assert world.works() == ["label"]
+
+
+def test_tasks_that_could_not_be_labeled_are_tried_again_after_a_while(world: World) -> None:
+    world.site.unlabeled = 3
+    world.look()
+    world.board.note(UID, "unlabeled", f"{VERSION} 3")  # as a job does that left three
+    world.done()
+    world.look()
+    assert world.marks()["label"] == 1
+    tried = float(world.board.noted(UID, "tried"))
+    world.board.note(UID, "tried", str(tried - sweeper_module._AGAIN_SECONDS))
+    world.look()
+    assert world.marks()["label"] == 2
+
+
+@pytest.mark.parametrize("news", ["a task", "a version"])
+def test_news_are_labeled_at_once(world: World, news: str) -> None:
+    world.site.unlabeled = 3
+    world.look()
+    world.board.note(UID, "unlabeled", f"{VERSION} 3")
+    world.done()
+    if news == "a task":
+        world.site.unlabeled = 4
+    else:
+        world.version = "p17-toonhead-v0004"
+    world.look()
+    assert world.marks()["label"] == 2
+
+
+def test_before_the_first_version_nothing_is_to_be_labeled(world: World) -> None:
+    world.version, world.site.unlabeled = "", 3
+    world.look()
+    assert world.jobs == [] and world.site.asked == [17]
+
+
+@pytest.mark.parametrize("where", ["fingerprint", "count"])
+def test_a_project_that_is_gone_is_forgotten(world: World, where: str) -> None:
+    gone = LabelStudioError("Label Studio answered 404", 404)
+    if where == "fingerprint":
+        world.site.error = gone
+    else:
+        world.site.unlabeled = gone
+    world.board.mark(UID, "train")
+    world.look()
+    assert world.board.connections() == [] and world.jobs == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [LabelStudioError("refused", 401), LabelStudioError("unreachable"), DganError("something")],
+    ids=["token", "unreachable", "else"],
+)
+def test_a_label_studio_that_does_not_answer_changes_nothing(
+    world: World, error: DganError, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.site.error = error
+    world.board.mark(UID, "label")
+    world.look()
+    assert len(world.board.connections()) == 1
+    assert world.works() == ["label"], "what is marked is enqueued all the same"
+    assert f"project-17: {error}" in caplog.text
+
+
+@pytest.mark.parametrize("schema", ["", "<View/>"])
+def test_a_project_that_cannot_be_used_is_not_looked_at(world: World, schema: str) -> None:
+    world.board.remember(Connection(UID, schema))
+    world.look()
+    assert world.site.asked == []
+
+
+def test_one_projects_label_studio_keeps_no_other_waiting(world: World) -> None:
+    world.board.remember(Connection("16.1", CONFIG))
+    world.site.error = LabelStudioError("unreachable")
+    world.board.mark(UID, "train")
+    world.look()
+    assert world.site.asked == [16, 17] and world.works() == ["train"]
+
+
+# Its thread
+
+
+def test_a_kick_is_heard_at_once_and_a_failed_pass_is_not_the_last(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import threading
+
+    monkeypatch.setattr(sweeper_module, "EVERY", 60.0)
+    passed, fail = threading.Event(), [ZeroDivisionError(), redis.ConnectionError("gone")]
+
+    def sweep() -> None:
+        passed.set()
+        if fail:
+            raise fail.pop()
+
+    monkeypatch.setattr(world.sweeper, "sweep", sweep)
+    world.sweeper.start()
+    for _ in range(4):
+        assert passed.wait(5.0)
+        passed.clear()
+        world.sweeper.kick()
+    world.sweeper.stop()
+    world.sweeper._thread.join(5.0)
+    assert not world.sweeper._thread.is_alive()
+    assert "Redis cannot be reached (gone)" in caplog.text
+    assert "A pass over the projects failed" in caplog.text
+
+
+def test_without_redis_a_pass_fails_as_redis_does(tmp_path: Path) -> None:
+    with pytest.raises(redis.RedisError):
+        World(Board(redis_that_is_gone(tmp_path))).sweeper.sweep()
