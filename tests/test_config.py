@@ -11,7 +11,7 @@ from dgan_backend.errors import DganError
 from dgan_backend.labelstudio import binding as binding_module
 from dgan_backend.labelstudio.binding import Binding, bind
 from dgan_backend.labelstudio.config import Label, LabelingConfig, labeling_config, parse_config
-from dgan_backend.labelstudio.project import open_project, project_number
+from dgan_backend.labelstudio.project import Options, open_project, project_number
 from dgan_backend.partonomy import from_labels, load_partonomy
 
 TOONHEAD = load_partonomy("toonhead")
@@ -251,3 +251,49 @@ def test_a_project_that_cannot_be_used_keeps_the_reason() -> None:
     assert open_project("5.1", None).problem.startswith("The project has no labeling config")
     for hostname in ("file:///etc/passwd", "http://", "http://a:port", "ls", None, 7):
         assert open_project("5.1", xml, None, hostname).hostname == ""
+
+
+@pytest.mark.parametrize(
+    ("params", "read"),
+    [
+        ({}, Options()),
+        ({"unlabeled": "background", "partonomy": "toonhead"}, Options()),
+        ({"unlabeled": "ignore"}, Options(ignore_bare=True)),
+        ({"generator": "toonhead"}, Options(generator="toonhead")),
+        ({"seed_tasks": 1000}, Options(seed_tasks=1000)),
+        ({"synthetic_per_version": 10_000}, Options(synthetic_per_version=10_000)),
+        ({"same_project": True}, Options(same_project=True)),
+    ],
+)
+def test_options_are_read_from_the_extra_params(params: dict, read: Options) -> None:
+    assert Options.read(params) == read
+    assert open_project("5.1", config_of('value="nose"'), params).options == read
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"unlabeled": "nothing"},
+        {"unlabeled": None},
+        {"unlabeled": ["ignore"]},
+        {"generator": 7},
+        {"generator": None},
+        {"seed_tasks": -1},
+        {"seed_tasks": 1001},
+        {"seed_tasks": True},
+        {"seed_tasks": "16"},
+        {"seed_tasks": 1.0},
+        {"synthetic_per_version": 10_001},
+        {"same_project": "yes"},
+        {"same_project": 1},
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_used_is_named(params: dict) -> None:
+    ((key, value),) = params.items()
+    said = f'extra param "{key}"'
+    with pytest.raises(DganError, match=said) as caught:
+        Options.read(params)
+    assert repr(value) in str(caught.value)
+    project = open_project("5.1", config_of('value="nose"'), params)
+    assert project.binding is None and said in project.problem

@@ -42,12 +42,17 @@ class Options:
         generator = params.get("generator", "")
         if not isinstance(generator, str):
             raise DganError(f'The extra param "generator" must be a name, not {generator!r}.')
+        same_project = params.get("same_project", False)
+        if not isinstance(same_project, bool):
+            raise DganError(
+                f'The extra param "same_project" is {same_project!r}; give true or false.'
+            )
         return cls(
             ignore_bare=unlabeled == "ignore",
             generator=generator,
             seed_tasks=_count(params, "seed_tasks", 1000),
             synthetic_per_version=_count(params, "synthetic_per_version", 10_000),
-            same_project=params.get("same_project") is True,
+            same_project=same_project,
         )
 
 
