@@ -291,8 +291,9 @@ class LabelStudioClient:
 class TaskSummary:
     """A task and how far it is, without any regions.
 
-    annotations: submitted ones. skipped: cancelled ones. draft: somebody has begun. versions: of
-    its predictions, one each; the last may be cut short where there are dozens.
+    annotations: submitted ones. skipped: cancelled ones. draft: somebody has begun. predictions:
+    how many it has. versions: of its predictions, each named once; the last may be cut short where
+    there are dozens.
     """
 
     id: int
@@ -301,6 +302,7 @@ class TaskSummary:
     annotations: int
     skipped: int
     draft: bool
+    predictions: int
     versions: tuple[str, ...]
 
     @classmethod
@@ -313,6 +315,7 @@ class TaskSummary:
             annotations=int(task.get("total_annotations") or 0),
             skipped=int(task.get("cancelled_annotations") or 0),
             draft=bool(task.get("draft_exists") or task.get("drafts")),
+            predictions=int(task.get("total_predictions") or 0),
             versions=tuple(v.strip() for v in versions.split(",") if v.strip()),
         )
 

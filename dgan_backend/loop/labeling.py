@@ -62,7 +62,9 @@ class Labeler:
     def run(self) -> Labeled:
         """Label what needs it: tasks without a prediction first, then placeholders, then those
         of older versions."""
-        todo = [t for t in self._site.summaries(self._number, annotated=False) if self._needs(t)]
+        found = list(self._site.summaries(self._number, annotated=False))
+        todo = [task for task in found if self._needs(task)]
+        self._tidy(task for task in found if task.predictions > 1 and not self._needs(task))
         todo.sort(key=lambda task: (self._rank(task), task.id))
         done, written, postponed, racing = 0, 0, [], []
         for chunk in _chunks(todo):
@@ -72,20 +74,18 @@ class Labeler:
             entries = self._entries(free, done, len(todo))
             postponed += [t.id for t in free if "result" not in entries[t.id]]
             written += self._write(entries)
-            racing += [task for task in free if task.id in self._served()]
+            served = self._served()
+            racing += [task for task in free if task.id in served]
             done += len(chunk)
             self._progress(done, len(todo))
-        if racing:
-            self._await([task.id for task in racing])
-            entries = self._entries(self._still([task.id for task in racing]), done, len(todo))
+        self._await([task.id for task in racing])
+        for chunk in _chunks(racing):
+            ids = [task.id for task in chunk]
+            entries = self._entries(self._still(ids), done, len(todo))
+            postponed += [task for task, entry in entries.items() if "result" not in entry]
             written += self._write(entries)
-            self._tidy(self._site.summaries(self._number, tasks=[task.id for task in racing]))
-        return Labeled(written, tuple(postponed))
-
-    def tidy(self, tasks: Sequence[int]) -> None:
-        """Leave one prediction of ours at each of these tasks."""
-        for ids in _chunks(tasks):
             self._tidy(self._site.summaries(self._number, tasks=ids))
+        return Labeled(written, tuple(postponed))
 
     def _needs(self, task: TaskSummary) -> bool:
         return not task.touched and _own(task, self._number) != [self._version]
@@ -142,9 +142,13 @@ class Labeler:
             self._site.update_prediction(int(ours[0]["id"]), **_fields(entry))
 
     def _tidy(self, tasks: Iterable[TaskSummary]) -> None:
-        """Of several predictions of ours keep one: of this version, and of those the oldest."""
+        """Of several predictions of ours keep one: of this version, and of those the oldest.
+
+        Asks for the predictions themselves: a summary names each version once, however many
+        predictions it has made.
+        """
         for task in tasks:
-            if task.touched or len(_own(task, self._number)) < 2:
+            if task.touched or not _own(task, self._number):
                 continue
             ours = self._predictions(task.id)
             current = [p for p in ours if p["model_version"] == self._version]
