@@ -46,7 +46,7 @@ class Registry:
         self._model_dir = model_dir
         self._device = device
         self._loaded: OrderedDict[str, Segmenter] = OrderedDict()
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[Path, tuple[tuple[int, int], Kept]] = {}  # by card, with its stamp
         self._lock = threading.Lock()
 
     def current(
@@ -54,9 +54,9 @@ class Registry:
     ) -> str | None:
         """The version that serves a project with that partonomy, or None before it is trained.
 
-        The one that was made current; else the last of those named
-        `p<project>-<partonomy>-v<NNNN>`, but for those held back; else the shipped one. Versions
-        trained for another project of that number (another Label Studio's) do not count.
+        The last of those named `p<project>-<partonomy>-v<NNNN>`, but for those held back, unless
+        another was made current after it came; else the shipped one. Versions trained for another
+        project of that number (another Label Studio's) do not count.
         """
         own = self._own(partonomy.name, project, uid)
         shipped = f"{partonomy.name}-shipped"
@@ -71,11 +71,11 @@ class Registry:
         if project is None:
             return None
         own = [k for k in self.versions(project, uid) if k.partonomy == partonomy]
-        chosen = self._pointed(partonomy, project)
-        if chosen in [k.name for k in own]:
+        chosen, last = self._pointed(partonomy, project)
+        free = [k for k in own if not k.held_back]
+        if chosen in [k.name for k in own] and not any(k.number > last for k in free):
             return chosen
-        free = [k.name for k in own if not k.held_back]
-        return free[-1] if free else None
+        return free[-1].name if free else None
 
     def versions(self, project: int | None = None, uid: str = "") -> list[Kept]:
         """Those of a project, or of all, in the order of their numbers."""
@@ -90,7 +90,8 @@ class Registry:
         return version_name(partonomy.name, project, max(own, default=0) + 1)
 
     def publish(self, segmenter: Segmenter, *, current: bool) -> None:
-        """Write a version whole; then, in one step, make it current."""
+        """Write a version whole, and make it current. One that is not held back is current as soon
+        as its folder is there: a process that is killed right then has lost nothing."""
         segmenter.save(self._model_dir / segmenter.version)
         if current:
             self.use(segmenter.version)
@@ -98,23 +99,26 @@ class Registry:
     def use(self, version: str) -> None:
         """Make a version current; raises DganError when there is no such version."""
         kept = self._read(self._model_dir / version)
-        if kept is None:
+        if kept is None or kept.name != version:
             names = ", ".join(k.name for k in self.versions()) or "none"
             raise DganError(f"There is no version {version!r} under {self._model_dir}: {names}.")
         path = self._pointer(kept.partonomy, kept.project)
-        write_json(path, {"version": version})
+        own = [k.number for k in self.versions(kept.project) if k.partonomy == kept.partonomy]
+        write_json(path, {"version": version, "last": max(own, default=kept.number)})
 
     def prune(self, project: int, keep: int) -> list[str]:
-        """Delete a project's versions but for the last `keep` and the current one of each
-        partonomy; returns their names."""
+        """Delete a project's versions but for the last `keep`, the current one and the last good
+        one; returns their names. Each partonomy, and each Label Studio, counts for itself. The
+        very last one always stays: numbers are not given twice, and its card tells what was
+        learned."""
         gone = []
         versions = self.versions(project)
-        for name in {k.partonomy for k in versions}:
-            own = [k.name for k in versions if k.partonomy == name]
-            current = self._pointed(name, project)
-            free = [k.name for k in versions if k.partonomy == name and not k.held_back]
-            stay = {current, *own[-keep:], *free[-1:]} if keep else {current, *free[-1:]}
-            gone += [version for version in own if version not in stay]
+        for group in sorted({(k.partonomy, k.uid) for k in versions}):
+            own = [k for k in versions if (k.partonomy, k.uid) == group]
+            current, _ = self._pointed(group[0], project)
+            free = [k.name for k in own if not k.held_back]
+            stay = {current, *(k.name for k in own[-max(keep, 1) :]), *free[-1:]}
+            gone += [k.name for k in own if k.name not in stay]
         for version in gone:
             self._delete(version)
         return gone
@@ -145,12 +149,14 @@ class Registry:
 
     def _read(self, folder: Path) -> Kept | None:
         """None where a folder's name or card is not a version's, or it was just deleted."""
-        known = self._kept.get(folder.name)
-        if known is not None:
-            return known if folder.is_dir() else None
-        match = _NAME.fullmatch(folder.name)
+        card, match = folder / CARD, _NAME.fullmatch(folder.name)
         try:
-            training = json.loads((folder / CARD).read_text(encoding="utf-8"))["training"]
+            status = card.stat()
+            stamp = status.st_ino, status.st_mtime_ns
+            known = self._kept.get(card)
+            if known is not None and known[0] == stamp:
+                return known[1]
+            training = json.loads(card.read_text(encoding="utf-8"))["training"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         if match is None or not isinstance(training, dict):
@@ -164,7 +170,7 @@ class Registry:
             held_back=str(training.get("held_back", "")),
             training=training,
         )
-        self._kept[folder.name] = kept
+        self._kept[card] = stamp, kept
         return kept
 
     def _delete(self, version: str) -> None:
@@ -173,15 +179,16 @@ class Registry:
         (folder / CARD).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         with self._lock:
-            self._kept.pop(version, None)
+            self._kept.pop(folder / CARD, None)
             self._loaded.pop(version, None)
 
     def _pointer(self, partonomy: str, project: int) -> Path:
         return self._model_dir / f"p{project}-{partonomy}.current.json"
 
-    def _pointed(self, partonomy: str, project: int) -> str | None:
+    def _pointed(self, partonomy: str, project: int) -> tuple[str, int]:
+        """The version that was made current, and the number of the last one at that time."""
         try:
-            text = self._pointer(partonomy, project).read_text(encoding="utf-8")
-            return str(json.loads(text)["version"])
+            told = json.loads(self._pointer(partonomy, project).read_text(encoding="utf-8"))
+            return str(told["version"]), int(told["last"])
         except (OSError, ValueError, KeyError, TypeError):
-            return None
+            return "", 0
