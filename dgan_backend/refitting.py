@@ -39,7 +39,7 @@ class RefitSettings:
     the interpreter, see FitSettings; taught: samples that the student labels for it."""
 
     pictures: int = 160
-    more_pictures: int = 80
+    more_pictures: int = 40
     most_pictures: int = 2400
     rate: float = 0.1
     steps: int = 100

@@ -24,6 +24,7 @@ from dgan_backend.partonomy import from_labels
 from dgan_backend.pictures import Picture
 from dgan_backend.refitting import RefitSettings
 from dgan_backend.registry import Registry
+from dgan_backend.versions import Source
 from tests.builders import QUICK, add_tiny_backbone, tiny_generator_folder
 
 UID = "3.1795491060"
@@ -133,6 +134,20 @@ def test_every_correction_is_used_or_left_out_with_a_reason(workshop: Workshop) 
     assert "32 x 32 pixels, not 40 x 40" in trained.left_out[2].reason
     told = workshop.registry.segmenter(trained.version).card.training
     assert [left["task"] for left in told["left_out"]] == [6, 7, 8]
+
+
+def test_a_version_fitted_by_hand_is_left_alone_until_there_is_a_correction(
+    workshop: Workshop,
+) -> None:
+    workshop.train([workshop.annotated(5)])
+    version = workshop.registry.segmenter("p3-project-3-v0001")
+    version.card = replace(version.card, name="p3-project-3-v0002", training={})
+    version.data = replace(version.data, sources=(Source(),))
+    version.save(workshop.models / version.version)
+    registry = workshop.registry = Registry(workshop.models)
+    registry.use("p3-project-3-v0002")
+    assert workshop.train([]).version == ""
+    assert workshop.train([workshop.annotated(6)]).version == "p3-project-3-v0003"
 
 
 def test_nothing_usable_makes_no_version(workshop: Workshop) -> None:

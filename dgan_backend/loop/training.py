@@ -35,7 +35,7 @@ from dgan_backend.refitting import (
     student_with_classes,
     with_classes,
 )
-from dgan_backend.registry import Registry
+from dgan_backend.registry import Kept, Registry
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.student import Student
 from dgan_backend.versions import TrainingSet
@@ -95,8 +95,7 @@ class Training:
         keys = sorted(c.key for c in corrections)
         last = self._registry.versions(project.number, project.uid)
         own = [k for k in last if k.partonomy == self._tree.name]
-        told = own[-1].training if own else {}
-        if (told.get("corrections"), told.get("classes")) == (keys, list(self._tree.classes)):
+        if own and _learned(own[-1], keys, list(self._tree.classes)):
             return Trained("", False, "There is no correction that was not learned from.")
         current = self._registry.current(self._tree, project.number, project.uid)
         if not corrections and not own:
@@ -294,6 +293,12 @@ class Training:
                 candidate += _scores(after, test)
                 present += _scores(before, test)
         return compare(candidate, present)
+
+
+def _learned(kept: Kept, keys: list[str], classes: list[str]) -> bool:
+    """Whether a version knows just these; one fitted by hand tells neither and knows none."""
+    told = kept.training
+    return told.get("corrections", []) == keys and told.get("classes", classes) == classes
 
 
 def read_corrections(site: LabelStudioClient, project: int) -> list[Correction]:

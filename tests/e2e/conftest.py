@@ -133,7 +133,7 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def api(demo: Demo) -> Iterator[LabelStudioClient]:
     """The demo's Label Studio."""
     with LabelStudioClient(
