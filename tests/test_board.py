@@ -165,7 +165,8 @@ def test_a_lease_is_renewed_while_it_is_held(board: Board, monkeypatch: pytest.M
 def test_a_lease_that_was_taken_away_is_lost(
     board: Board, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
-    monkeypatch.setattr(board_module, "LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(board_module, "LEASE_SECONDS", 20.0)
+    monkeypatch.setattr(board_module, "_RENEWALS", 400)
     key = f"dgan:lease:train:{UID}"
     with pytest.raises(Lost), board.lease(UID, "train") as lease:
         assert lease is not None

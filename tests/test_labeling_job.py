@@ -294,6 +294,7 @@ def test_a_task_that_is_asked_for_while_it_is_written_is_looked_at_once_more(
     studio.before["import_predictions"] = [lambda: served.add(1)]
     monkeypatch.setattr(labeling.time, "sleep", lambda _: (studio.has(1, NEW), served.clear()))
     run(studio, served=lambda: set(served))
+    assert not served, "it was waited for"
     assert studio.versions(1) == [NEW] and len(studio.ours(1)) == 1
 
 

@@ -119,25 +119,10 @@ def test_ignored_pixels_do_not_count_whatever_is_found_there() -> None:
 
 
 def test_a_tasks_fold_never_changes() -> None:
-    """Kept versions rely on it: another fold would have twins judged on what they learned."""
-    assert [fold_of(task) for task in range(1, 17)] == [
-        1,
-        0,
-        1,
-        0,
-        0,
-        1,
-        0,
-        1,
-        1,
-        0,
-        1,
-        0,
-        0,
-        1,
-        0,
-        1,
-    ]
+    """Kept versions rely on it: in another fold, twins would be judged on what they learned."""
+    assert [fold_of(task) for task in range(1, 13)] == [1, 0, 1, 0, 0, 1, 0, 1, 1, 0, 1, 0]
+    large = range(10**9, 10**9 + 12)
+    assert [fold_of(task) for task in large] == [1, 0, 0, 1, 0, 1, 0, 0, 1, 0, 1, 1]
 
 
 @settings(max_examples=200)

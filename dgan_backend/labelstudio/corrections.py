@@ -147,10 +147,10 @@ def _labels(region: object) -> list[str]:
 
 
 def _agreed(maps: Sequence[LabelMap], classes: int) -> LabelMap:
-    """The label that most annotators gave each pixel, ties and 255 ignored."""
+    """The label that most annotators gave each pixel; a tie is ignored, as is one of no votes."""
     every = np.stack(maps)
     votes = np.stack([(every == k).sum(axis=0, dtype=np.uint8) for k in range(classes)])
     most = votes.max(axis=0)
     agreed = votes.argmax(axis=0).astype(np.uint8)
-    agreed[((votes == most).sum(axis=0) > 1) | (most == 0)] = IGNORE
+    agreed[(votes == most).sum(axis=0) > 1] = IGNORE
     return agreed
