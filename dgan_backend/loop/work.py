@@ -49,19 +49,20 @@ def do(bench: Bench, uid: str, work: Work) -> None:
         try:
             bodies[work](bench, connection, lease)
             bench.board.succeeded(uid, work)
-        except Outdated as error:
+        except (Outdated, Gone) as error:
             log.info("Project %s: %s", connection.number, error)
+        except DganError as error:
+            log.warning("Project %s: %s", connection.number, error)
+            bench.board.complain(uid, str(error))
+            bench.board.failed(uid, work)
         except Exception as error:
-            said = str(error) if isinstance(error, DganError) else _unforeseen(error)
-            bench.board.complain(uid, said)
+            bench.board.complain(
+                uid, f"The backend failed ({error!r}); the worker's log says where."
+            )
             bench.board.failed(uid, work)
             raise
         finally:
             bench.board.tell(uid, work, None)
-
-
-def _unforeseen(error: Exception) -> str:
-    return f"The backend failed ({error!r}); the worker's log says where."
 
 
 def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
@@ -137,6 +138,10 @@ def _label(bench: Bench, connection: Connection, lease: Lease) -> None:
     log.info("Project %s: %d tasks labeled by %s", project.number, labeled.written, version)
 
 
+class Gone(DganError):
+    """The project was deleted."""
+
+
 class Outdated(DganError):
     """A newer version is current; the marks that it came with are still there."""
 
@@ -156,7 +161,7 @@ def _open(bench: Bench, connection: Connection) -> tuple[Project, LabelStudioCli
     except LabelStudioError as error:
         if error.status == 404:
             bench.board.forget(connection.uid)
-            raise DganError(f"{project.name} is not in Label Studio any more.") from error
+            raise Gone(f"{project.name} is not in Label Studio any more.") from error
         raise
     fresh = connection.with_schema(str(now.get("label_config") or connection.schema)).open()
     if fresh.binding is None:
