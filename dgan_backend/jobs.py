@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rq import Queue, SpawnWorker
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
@@ -27,11 +29,16 @@ from dgan_backend.supervision.processes import die_with_parent
 
 QUEUES = {"train": "dgan-train", "label": "dgan-label"}  # a worker empties the first one first
 _TIMEOUT = 6 * 3600  # seconds, for one job
+_HURRIED_SECONDS = 1.0
 _NICE = 5  # the web process comes first
 
 
-def connect(settings: Settings) -> redis.Redis:
-    """A connection to Redis that has answered; DganError with the remedy otherwise."""
+def connect(settings: Settings, *, hurried: bool = False) -> redis.Redis:
+    """A connection to Redis that has answered; DganError with the remedy otherwise.
+
+    hurried: a call that cannot be made fails within 2 s or so, for a process that has others to
+    answer; without it, it is tried again for some seconds.
+    """
     if not settings.redis_url:
         raise DganError(
             "REDIS_URL is not set. `dgan-backend start` brings its own Redis; to run a part "
@@ -40,6 +47,10 @@ def connect(settings: Settings) -> redis.Redis:
     try:
         client = redis.Redis.from_url(settings.redis_url, health_check_interval=30)
         client.ping()
+        if hurried:
+            client = redis.Redis.from_url(
+                settings.redis_url, retry=Retry(NoBackoff(), 1), socket_timeout=_HURRIED_SECONDS
+            )
     except (redis.RedisError, ValueError) as error:
         raise DganError(
             f"Redis at {_without_password(settings.redis_url)} cannot be used: {error}. "

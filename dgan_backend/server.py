@@ -117,7 +117,7 @@ def serve(settings: Settings, host: str = "0.0.0.0") -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     torch.set_num_threads(share(1 + settings.workers, settings.threads))
     listener = _listen(host, settings.port)
-    client = jobs.connect(settings) if settings.redis_url else None
+    client = jobs.connect(settings, hurried=True) if settings.redis_url else None
     if client is None:
         log.warning("REDIS_URL is not set: pictures are labeled on request, nothing is trained.")
     config = uvicorn.Config(

@@ -51,7 +51,12 @@ def use_version(args: argparse.Namespace) -> int:
 
 
 def prune_versions(args: argparse.Namespace) -> int:
+    from dgan_backend.loop.twins import Twins
+
     gone = _registry().prune(args.project, args.keep)
+    twins = Twins(Settings.from_env().model_dir)
+    for version in gone:
+        twins.delete(version)
     print(f"Deleted: {', '.join(gone)}." if gone else "There was nothing to delete.")
     return 0
 

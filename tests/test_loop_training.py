@@ -134,6 +134,13 @@ def test_every_correction_is_used_or_left_out_with_a_reason(workshop: Workshop) 
     assert "32 x 32 pixels, not 40 x 40" in trained.left_out[2].reason
     told = workshop.registry.segmenter(trained.version).card.training
     assert [left["task"] for left in told["left_out"]] == [6, 7, 8]
+    again = workshop.train(corrections)
+    assert (again.version, workshop.fetched) == ("", [6, 7, 8])  # still out of reach
+    del workshop.pictures[6]
+    workshop.annotated(6)
+    later = workshop.train(corrections)
+    assert 6 in [s.task for s in workshop.registry.segmenter(later.version).data.sources]
+    assert workshop.train(corrections).version == ""
 
 
 def test_a_version_fitted_by_hand_is_left_alone_until_there_is_a_correction(

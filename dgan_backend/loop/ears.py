@@ -74,6 +74,8 @@ class Ears:
         yield
         with _unharmed():
             self._board.serving(uid, numbers, _AFTER)
+            if self._board.busy(uid, "label"):  # it may have given up waiting for these
+                self._mark([uid], ("label",))
 
     def postponed(self, uid: str) -> None:
         """Tasks got a placeholder; a job replaces it."""

@@ -93,8 +93,7 @@ class Training:
         project = self._project
         assert project.number is not None
         keys = sorted(c.key for c in corrections)
-        last = self._registry.versions(project.number, project.uid)
-        own = [k for k in last if k.partonomy == self._tree.name]
+        own = self._latest()
         if own and _learned(own[-1], keys, list(self._tree.classes)):
             return Trained("", False, "There is no correction that was not learned from.")
         current = self._registry.current(self._tree, project.number, project.uid)
@@ -104,6 +103,12 @@ class Training:
         if current is None:
             return self._first(name, corrections, keys)
         return self._next(name, self._registry.segmenter(current), corrections, keys)
+
+    def _latest(self) -> list[Kept]:
+        """The project's last version, held back or not; [] before there is one."""
+        assert self._project.number is not None
+        found = self._registry.versions(self._project.number, self._project.uid)
+        return [k for k in found if k.partonomy == self._tree.name][-1:]
 
     def prepare(self, version: str, hurry: Callable[[], bool] = lambda: False) -> None:
         """Fit the twins that a version lacks, so that what comes next can be compared with it.
@@ -182,6 +187,12 @@ class Training:
             ignore_bare=self._project.options.ignore_bare,
             known=begun.data,
         ).gather(corrections)
+        fixed = _fixed(keys, gathered)
+        if any(_learned(kept, fixed, list(self._tree.classes)) for kept in self._latest()):
+            said = (
+                f"{len(keys) - len(fixed)} corrections are out of reach for now, no other is new."
+            )
+            return Trained("", False, said, gathered.left_out)
         base = [n for n, source in enumerate(begun.data.sources) if source.task is None]
         parts = [begun.data.pick(base)] if base else []
         parts += [gathered.data] if gathered.data is not None else []
@@ -219,7 +230,7 @@ class Training:
         """What the version's card tells of how it came about."""
         return {
             "project": self._project.uid,
-            "corrections": keys,
+            "corrections": _fixed(keys, gathered),
             "classes": list(self._tree.classes),
             "new": list(gathered.new),
             "left_out": [asdict(left) for left in gathered.left_out],
@@ -293,6 +304,12 @@ class Training:
                 candidate += _scores(after, test)
                 present += _scores(before, test)
         return compare(candidate, present)
+
+
+def _fixed(keys: Sequence[str], gathered: Gathered) -> list[str]:
+    """Keys of the corrections that were used or left out for good."""
+    again = {left.key for left in gathered.left_out if left.again}
+    return [key for key in keys if key not in again]
 
 
 def _learned(kept: Kept, keys: list[str], classes: list[str]) -> bool:

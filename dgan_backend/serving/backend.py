@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import HTTPException
+from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.concurrency import run_in_threadpool
 
 from dgan_backend.errors import DganError
@@ -107,7 +108,8 @@ class Backend:
             return [await loop.run_in_executor(self._smart_pool, model.answer_task, task, context)]
         if self._ears is None:
             return await self._predict(model, tasks)
-        with self._ears.serving(_uid(body), tasks, self._deadline):
+        served = self._ears.serving(_uid(body), tasks, self._deadline)
+        async with contextmanager_in_threadpool(served):
             entries = await self._predict(model, tasks)
         if any(entry["model_version"] == PENDING for entry in entries):
             await run_in_threadpool(self._ears.postponed, _uid(body))
