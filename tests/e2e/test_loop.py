@@ -36,7 +36,7 @@ def until(done: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
     began = time.monotonic()
     while not (found := done()):
         assert time.monotonic() - began < seconds, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.5)
+        time.sleep(2)
     return found
 
 
