@@ -133,6 +133,17 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
+def settled(api: LabelStudioClient, project: int, version: str, seconds: float = 240.0) -> None:
+    """Wait until each task has one prediction, of that version, whoever asked for them when."""
+    began = time.monotonic()
+    while True:
+        found = [(task.predictions, task.versions) for task in api.summaries(project)]
+        if found and set(found) == {(1, (version,))}:
+            return
+        assert time.monotonic() - began < seconds, found
+        time.sleep(1)
+
+
 @pytest.fixture(scope="session")
 def api(demo: Demo) -> Iterator[LabelStudioClient]:
     """The demo's Label Studio."""

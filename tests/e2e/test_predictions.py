@@ -15,7 +15,7 @@ from dgan_backend.demo import project as demo_project
 from dgan_backend.labelstudio import brush
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.config import parse_config
-from tests.e2e.conftest import Demo
+from tests.e2e.conftest import Demo, settled
 
 
 def setup_version(demo: Demo, api: LabelStudioClient) -> str:
@@ -54,6 +54,9 @@ def test_every_picture_arrives_with_its_parts(demo: Demo, api: LabelStudioClient
     version = setup_version(demo, api)
     ids = [task["id"] for task in api.tasks(demo.project)]
     assert len(ids) == 24
+    for number in ids:  # they are being labeled meanwhile
+        api.task(number)
+    settled(api, demo.project, version)
     for number in ids:
         task = api.task(number)
         name = task["data"]["name"]
@@ -81,6 +84,7 @@ def test_the_backend_is_connected_with_its_webhook(demo: Demo, api: LabelStudioC
 
 def test_scores_can_be_shown_and_sorted_by(demo: Demo, api: LabelStudioClient) -> None:
     """Label Studio does so only for the version that the project names."""
+    settled(api, demo.project, setup_version(demo, api))
     number = next(api.tasks(demo.project))["id"]
     score = api.task(number)["predictions"][0]["score"]
     assert api.project(demo.project)["model_version"] == setup_version(demo, api)
@@ -111,6 +115,7 @@ def test_a_corrupt_picture_takes_no_other_along(api: LabelStudioClient, mixed_pr
         params={"id": "retrieve_tasks_predictions", "project": mixed_project},
         json={"selectedItems": {"all": True, "excluded": []}},
     )
+    settled(api, mixed_project, "toonhead-shipped")
     found = {}
     for task in api.tasks(mixed_project):
         assert len(task["predictions"]) == 1
