@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgan_backend.errors import DganError
-from dgan_backend.fitting import FitPlan, Progress, fit_parts
+from dgan_backend.fitting import FitPlan, FittedParts, Progress, fit_parts
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.interpreter import Ensemble
 from dgan_backend.interpreter.ensemble import PixelPrediction
@@ -100,6 +100,11 @@ class Segmenter:
             device=device,
             progress=progress,
         )
+        return cls.of(parts)
+
+    @classmethod
+    def of(cls, parts: FittedParts) -> Segmenter:
+        """What `fit_parts` or `fit_set` made, at work."""
         return cls(
             parts.card,
             parts.generator,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -160,16 +160,7 @@ class Training:
             progress=self._progress,
         )
         told = {**parts.card.training, **self._told(gathered, keys, None, "")}
-        card = replace(parts.card, training=told)
-        version = Segmenter(
-            card,
-            parts.generator,
-            parts.encoder,
-            parts.ensemble,
-            parts.student,
-            parts.backbone,
-            parts.data,
-        )
+        version = Segmenter.of(replace(parts, card=replace(parts.card, training=told)))
         return self._publish(version, gathered, "It is the first version of this project.", True)
 
     def _next(
@@ -376,8 +367,3 @@ def _unless(hurry: Callable[[], bool], progress: Steps) -> Steps:
             yield number
 
     return steps
-
-
-def left_out_of(training: Mapping[str, Any]) -> list[LeftOut]:
-    """What a version's card tells was not learned from."""
-    return [LeftOut(**value) for value in training.get("left_out", ())]

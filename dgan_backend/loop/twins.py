@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dgan_backend.loop.validation import FOLDS, fold_of
+from dgan_backend.loop.validation import fold_of
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.native import load_student, save_student
 from dgan_backend.student.student import Student
@@ -50,6 +50,3 @@ class Twins:
 def rows_of_fold(data: TrainingSet, fold: int) -> list[bool]:
     """Which pictures are corrections of that fold."""
     return [s.task is not None and fold_of(s.task) == fold for s in data.sources]
-
-
-__all__ = ["FOLDS", "Twins", "rows_of_fold"]

@@ -21,7 +21,7 @@ from dgan_backend.loop.board import Lease, Progress, Work
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.labeling import Labeler
 from dgan_backend.loop.naming import announce
-from dgan_backend.loop.training import Trained, Training, read_corrections
+from dgan_backend.loop.training import Training, read_corrections
 from dgan_backend.pictures import Picture
 
 log = logging.getLogger(__name__)
@@ -223,6 +223,3 @@ def _telling(bench: Bench, uid: str, work: Work) -> Callable[[str, Iterable[int]
             yield number
 
     return steps
-
-
-__all__ = ["Trained", "do"]
