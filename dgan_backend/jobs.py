@@ -1,15 +1,15 @@
 """Background jobs on RQ: their queues, and the worker that runs what is in it.
 
 Jobs are plain functions of ids, seeds and numbers (JSON), safe to run twice. A worker never
-computes itself: it starts a fresh Python process for each job (not a fork, since torch's threads
-do not survive one), which can be timed out or killed without taking the worker along.
+computes itself: each job has a Python process of its own (not a fork, since torch's threads do
+not survive one), which can be timed out or killed without taking the worker along. The next one
+is started, and has imported all that it needs, before there is a job for it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 from dgan_backend.supervision import compute
 from dgan_backend.supervision.processes import die_with_parent
+from dgan_backend.supervision.standby import Standby, receive
 
 QUEUES = {"train": "dgan-train", "label": "dgan-label"}  # a worker empties the first one first
 _TIMEOUT = 6 * 3600  # seconds, for one job
@@ -99,17 +100,11 @@ def state_of(client: redis.Redis, job_id: str) -> tuple[str, float]:
 
 def work_on(uid: str, work: str) -> None:
     """The job: in a process of its own, with all cores but behind the web process."""
-    from dgan_backend.loop.board import Board
-
-    settings = Settings.from_env()
-    client = connect(settings)
-    if not Board(client).unsettled(uid, work):  # type: ignore[arg-type]
-        return  # another job has done it; torch need not be imported for that
     from dgan_backend.loop.bench import Bench
     from dgan_backend.loop.work import do
 
-    os.nice(_NICE)
-    do(Bench.open(settings, client), uid, work)  # type: ignore[arg-type]
+    settings = Settings.from_env()
+    do(Bench.open(settings, connect(settings)), uid, work)  # type: ignore[arg-type]
 
 
 def run_worker(settings: Settings, burst: bool = False) -> int:
@@ -121,12 +116,14 @@ def run_worker(settings: Settings, burst: bool = False) -> int:
     client = connect(settings)
     queues = [queue(client, work) for work in QUEUES]
     worker = JobWorker(queues, connection=client, serializer=JSONSerializer)
+    worker.has_next = not burst
     os.environ["REDIS_URL"] = settings.redis_url  # for the processes of the jobs
     print(f"Waiting for jobs (pid {os.getpid()}).", flush=True)
     threads = settings.threads or compute.share(settings.workers)
     os.environ.update(
         {k: v for k, v in compute.environment(threads).items() if k not in os.environ}
     )
+    worker.get_ready()
     worker.work(burst=burst, logging_level=settings.log_level)
     if not burst and worker._shutdown_requested_date is None:
         raise DganError("The worker lost its Redis; the line above says how. Start it again.")
@@ -139,7 +136,19 @@ class JobWorker(SpawnWorker):
     RQ's own hands the connection over on the command line, where `ps` shows the password to
     every user of the machine; ours goes through the environment. And the process dies with its
     worker, which is how a killed worker leaves nothing behind.
+
+    has_next: whether the process of the next job is started before there is one.
     """
+
+    has_next = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._standby = Standby("dgan_backend.jobs")
+
+    def get_ready(self) -> None:
+        if self.has_next:
+            self._standby.start()
 
     def request_stop(self, signum: int, frame: Any) -> None:
         """A signal to end: the job that runs is not waited for."""
@@ -147,17 +156,20 @@ class JobWorker(SpawnWorker):
         if self.horse_pid:
             self.kill_horse()
 
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        super().execute_job(job, queue)
+        self.get_ready()
+
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Start the process that runs a job (RQ calls it the work horse)."""
         assert self.execution is not None  # RQ prepared it just before
         env = {
-            **os.environ,
             "RQ_WORKER_ID": self.name,
             "RQ_JOB_ID": job.id,
             "RQ_EXECUTION_ID": self.execution.id,
         }
-        command = [sys.executable, "-m", "dgan_backend.jobs", self.key, job.id, self.execution.id]
-        self._horse_pid = os.posix_spawn(sys.executable, command, env, setpgroup=0)
+        arguments = [self.key, job.id, self.execution.id]
+        self._horse_pid = self._standby.hand_over(arguments, env)
         self.procline(f"Started {self._horse_pid} for {job.id}")
 
 
@@ -177,12 +189,20 @@ def echo(value: Any) -> Any:
     return value
 
 
+def _prepare() -> None:
+    """Import what jobs need, while there is time."""
+    import dgan_backend.loop.bench
+    import dgan_backend.loop.work  # noqa: F401
+
+
 if __name__ == "__main__":
     die_with_parent()
+    os.nice(_NICE)
     logging.basicConfig(
         level=Settings.from_env().log_level,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     for chatty in ("httpx", "httpcore", "rq"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    run_job(Settings.from_env(), *sys.argv[1:])
+    _prepare()
+    run_job(Settings.from_env(), *receive())

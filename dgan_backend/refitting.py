@@ -42,7 +42,7 @@ class RefitSettings:
     more_pictures: int = 40
     most_pictures: int = 2400
     rate: float = 0.1
-    steps: int = 100
+    steps: int = 50
     pixels: int = 4096
     taught: int = 16
     seed: int = 0

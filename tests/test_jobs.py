@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,17 +37,22 @@ def client(served: Settings) -> Iterator[redis.Redis]:
         yield client
 
 
-def start_worker(settings: Settings, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def start_worker(settings: Settings, *options: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
         services.dgan_backend("worker", *options),
         env={**os.environ, "REDIS_URL": settings.redis_url},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
+    ) as worker:
+        try:
+            yield worker
+        finally:
+            worker.kill()
 
 
-def wait_for(job: Job, status: JobStatus, seconds: float = 20.0) -> None:
+def wait_for(job: Job, status: JobStatus, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while job.get_status() != status:
         assert time.monotonic() < deadline, f"{job.get_status()}, not {status}"
@@ -54,9 +60,9 @@ def wait_for(job: Job, status: JobStatus, seconds: float = 20.0) -> None:
 
 
 def where_a_job_runs() -> list[object]:
-    """A job: its pid, its parent's pid, whether torch came along, its command line."""
+    """A job: its pid, its parent's pid, its command line."""
     command = Path("/proc/self/cmdline").read_bytes().split(b"\0")
-    return [os.getpid(), os.getppid(), "torch" in sys.modules, [a.decode() for a in command]]
+    return [os.getpid(), os.getppid(), [a.decode() for a in command]]
 
 
 def sleep(seconds: float) -> None:
@@ -81,10 +87,8 @@ def test_a_job_has_a_fresh_process_that_hides_the_password(
     with start_worker(served, "--burst") as worker:
         output = worker.communicate(timeout=60)[0]
     assert job.latest_result() is not None, output
-    pid, parent, torch, command = job.latest_result().return_value
-    assert (pid, parent) != (worker.pid, worker.pid)
-    assert parent == worker.pid
-    assert not torch
+    pid, parent, command = job.latest_result().return_value
+    assert pid != worker.pid and parent == worker.pid
     password = served.redis_url.partition("@")[0].rpartition(":")[2]
     assert password and not any(password in argument for argument in command)
 
@@ -117,6 +121,41 @@ def test_a_killed_worker_takes_its_job_along(
     deadline = time.monotonic() + 10
     while Path(f"/proc/{horses[0]}").exists():
         assert time.monotonic() < deadline, "the job outlived its worker"
+        time.sleep(0.05)
+
+
+def wait_for_next(worker: int, done: Job) -> int:
+    """The pid of the process that waits for a job after that one."""
+    before = done.latest_result().return_value[0]
+    while True:
+        children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+        if children and int(children[0]) != before:
+            return int(children[0])
+        time.sleep(0.05)
+
+
+def test_the_next_jobs_process_waits_and_dies_with_its_worker(
+    served: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    with start_worker(served) as worker:
+        first = jobs.queue(client, "label").enqueue(where_a_job_runs)
+        wait_for(first, JobStatus.FINISHED)
+        waiting = wait_for_next(worker.pid, first)
+        second = jobs.queue(client, "label").enqueue(where_a_job_runs)
+        wait_for(second, JobStatus.FINISHED)
+        assert second.latest_result().return_value[0] == waiting
+        waiting = wait_for_next(worker.pid, second)
+        os.kill(waiting, 9)  # one that died meanwhile is replaced
+        while " Z " not in Path(f"/proc/{waiting}/stat").read_text():
+            time.sleep(0.01)
+        third = jobs.queue(client, "label").enqueue(where_a_job_runs)
+        wait_for(third, JobStatus.FINISHED)
+        waiting = wait_for_next(worker.pid, third)
+        worker.kill()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{waiting}").exists():
+        assert time.monotonic() < deadline, "it outlived its worker"
         time.sleep(0.05)
 
 

@@ -111,7 +111,10 @@ class Board:
 
     def forget(self, uid: str) -> None:
         """All about a project."""
-        hashes = ["projects", *(f"{kind}:{work}" for work in WORKS for kind in ("marks", "done"))]
+        hashes = [
+            "projects",
+            *(f"{kind}:{work}" for work in WORKS for kind in ("marks", "done", "marked")),
+        ]
         for name in hashes:
             self._redis.hdel(_PREFIX + name, uid)
         self._redis.srem(_PREFIX + "paused", uid)
@@ -131,11 +134,17 @@ class Board:
 
     def mark(self, uid: str, work: Work) -> None:
         """There is work of that kind; failures before it do not keep it waiting."""
+        self._redis.hset(f"{_PREFIX}marked:{work}", uid, str(time.time()))
         self._redis.hincrby(f"{_PREFIX}marks:{work}", uid, 1)
         self._redis.delete(f"{_PREFIX}wait:{work}:{uid}")
 
     def marks(self, uid: str, work: Work) -> int:
         return int(self._redis.hget(f"{_PREFIX}marks:{work}", uid) or 0)
+
+    def marked_ago(self, uid: str, work: Work) -> float:
+        """Seconds since the last mark; the clocks of two machines may differ a little."""
+        found = self._redis.hget(f"{_PREFIX}marked:{work}", uid)
+        return max(0.0, time.time() - float(found)) if found is not None else float("inf")
 
     def settle(self, uid: str, work: Work, marks: int) -> None:
         """All that was asked for up to that count is done."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -67,25 +68,40 @@ class Labeler:
         self._tidy(task for task in found if task.predictions > 1 and not self._needs(task))
         todo.sort(key=lambda task: (self._rank(task), task.id))
         done, written, postponed, racing = 0, 0, [], []
-        for chunk in _chunks(todo):
-            served = self._served()
-            racing += [task for task in chunk if task.id in served]
-            free = [task for task in chunk if task.id not in served]
-            entries = self._entries(free, done, len(todo))
-            postponed += [t.id for t in free if "result" not in entries[t.id]]
+        for chunk, entries in self._ahead(todo):
+            postponed += [task for task, entry in entries.items() if "result" not in entry]
             written += self._write(entries)
             served = self._served()
-            racing += [task for task in free if task.id in served]
+            racing += [t for t in chunk if t.id in served or t.id not in entries]
             done += len(chunk)
             self._progress(done, len(todo))
         self._await([task.id for task in racing])
         for chunk in _chunks(racing):
             ids = [task.id for task in chunk]
-            entries = self._entries(self._still(ids), done, len(todo))
+            entries = self._entries(self._still(ids))
             postponed += [task for task, entry in entries.items() if "result" not in entry]
             written += self._write(entries)
             self._tidy(self._site.summaries(self._number, tasks=ids))
         return Labeled(written, tuple(postponed))
+
+    def _ahead(
+        self, todo: Sequence[TaskSummary]
+    ) -> Iterator[tuple[list[TaskSummary], dict[int, Entry]]]:
+        """Chunks of tasks with the entries of those that are not being served; each is computed
+        while the one before is written."""
+        with ThreadPoolExecutor(1, "labeling") as pool:
+            before: tuple[list[TaskSummary], Future[dict[int, Entry]]] | None = None
+            for chunk in _chunks(todo):
+                after = chunk, pool.submit(self._entries_of_free, chunk)
+                if before is not None:
+                    yield before[0], before[1].result()
+                before = after
+            if before is not None:
+                yield before[0], before[1].result()
+
+    def _entries_of_free(self, chunk: Sequence[TaskSummary]) -> dict[int, Entry]:
+        served = self._served()
+        return self._entries([task for task in chunk if task.id not in served])
 
     def _needs(self, task: TaskSummary) -> bool:
         return not task.touched and _own(task, self._number) != [self._version]
@@ -98,12 +114,11 @@ class Labeler:
         found = self._site.summaries(self._number, tasks=tasks) if tasks else []
         return [task for task in found if self._needs(task)]
 
-    def _entries(self, tasks: Sequence[TaskSummary], done: int, total: int) -> dict[int, Entry]:
+    def _entries(self, tasks: Sequence[TaskSummary]) -> dict[int, Entry]:
         entries = {}
         for task in tasks:
             self._check()
             entries[task.id] = self._predict({"id": task.id, "data": task.data})
-            self._progress(done + len(entries), total)
         return entries
 
     def _write(self, entries: Mapping[int, Entry]) -> int:
@@ -118,8 +133,13 @@ class Labeler:
         for task in now:
             if _own(task, self._number):
                 self._replace(task.id, ready[task.id])
-        self._tidy(self._site.summaries(self._number, tasks=list(ready)))
+        written = self._site.summaries(self._number, tasks=list(ready))
+        self._tidy(task for task in written if not self._is_tidy(task))
         return len(now)
+
+    def _is_tidy(self, task: TaskSummary) -> bool:
+        """By Label Studio's own count, which suits tasks that nobody else writes to."""
+        return task.predictions == 1 and _own(task, self._number) == [self._version]
 
     def _import(self, predictions: list[dict[str, Any]]) -> None:
         if not predictions:

@@ -159,8 +159,7 @@ class Training:
             device=self._device,
             progress=self._progress,
         )
-        told = {**parts.card.training, **self._told(gathered, keys, None, "")}
-        version = Segmenter.of(replace(parts, card=replace(parts.card, training=told)))
+        version = _telling(Segmenter.of(parts), self._told(gathered, keys, None, ""))
         return self._publish(version, gathered, "It is the first version of this project.", True)
 
     def _next(
@@ -191,13 +190,15 @@ class Training:
             return Trained("", False, _nothing_left(gathered), gathered.left_out)
         data = joined(parts)
         told = {"corrected": self._corrected(begun, data, gathered.new)}
-        comparison = self._validated(name, current, begun, data, gathered.new)
+        new = max(1, len(gathered.new))
+        with ThreadPoolExecutor(1) as aside:
+            compared = aside.submit(self._validated, name, current, begun, data, gathered.new)
+            version = refit(begun, data, new, name, self._settings, told, self._progress)
+            comparison = compared.result()
         held_back = ""
         if comparison is not None and comparison.worse:
             held_back = f"It is worse: {comparison.said()}."
-        told |= self._told(gathered, keys, comparison, held_back)
-        new = max(1, len(gathered.new))
-        version = refit(begun, data, new, name, self._settings, told, self._progress)
+        version = _telling(version, self._told(gathered, keys, comparison, held_back))
         said = held_back or (
             f"It was promoted: {comparison.said()}."
             if comparison
@@ -295,6 +296,12 @@ class Training:
                 candidate += _scores(after, test)
                 present += _scores(before, test)
         return compare(candidate, present)
+
+
+def _telling(version: Segmenter, told: dict[str, Any]) -> Segmenter:
+    """A version whose card tells more of how it came about."""
+    version.card = replace(version.card, training={**version.card.training, **told})
+    return version
 
 
 def _fixed(keys: Sequence[str], gathered: Gathered) -> list[str]:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 1.0  # without a further mark before a training begins
 LONGEST_WAIT = 10.0
+_PAUSE = 0.1
 _TELL_SECONDS = 1.0
 
 
@@ -177,14 +178,13 @@ def _number(project: Project) -> int:
 
 def _settled_down(bench: Bench, uid: str) -> int:
     """The marks to work off, once no further one has come for a moment."""
-    began, marks = time.monotonic(), bench.board.marks(uid, "train")
-    while time.monotonic() - began < LONGEST_WAIT:
-        time.sleep(QUIET_SECONDS)
-        now = bench.board.marks(uid, "train")
-        if now == marks:
-            break
-        marks = now
-    return marks
+    until = time.monotonic() + LONGEST_WAIT
+    while True:
+        marks = bench.board.marks(uid, "train")
+        quiet = bench.board.marked_ago(uid, "train") >= QUIET_SECONDS
+        if quiet or time.monotonic() > until:
+            return marks
+        time.sleep(_PAUSE)
 
 
 def _fetching(
