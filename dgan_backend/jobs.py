@@ -26,7 +26,7 @@ from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 from dgan_backend.supervision import compute
 from dgan_backend.supervision.processes import die_with_parent
-from dgan_backend.supervision.standby import Standby, receive
+from dgan_backend.supervision.standby import Standby, given, receive
 
 QUEUES = {"train": "dgan-train", "label": "dgan-label"}  # a worker empties the first one first
 _TIMEOUT = 6 * 3600  # seconds, for one job
@@ -100,11 +100,16 @@ def state_of(client: redis.Redis, job_id: str) -> tuple[str, float]:
 
 def work_on(uid: str, work: str) -> None:
     """The job: in a process of its own, with all cores but behind the web process."""
+    from dgan_backend.loop.board import Board
+
+    settings = Settings.from_env()
+    client = connect(settings)
+    if not Board(client).unsettled(uid, work):  # type: ignore[arg-type]
+        return  # another job has done it; torch need not be imported for that
     from dgan_backend.loop.bench import Bench
     from dgan_backend.loop.work import do
 
-    settings = Settings.from_env()
-    do(Bench.open(settings, connect(settings)), uid, work)  # type: ignore[arg-type]
+    do(Bench.open(settings, client), uid, work)  # type: ignore[arg-type]
 
 
 def run_worker(settings: Settings, burst: bool = False) -> int:
@@ -204,5 +209,6 @@ if __name__ == "__main__":
     )
     for chatty in ("httpx", "httpcore", "rq"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    _prepare()
+    if not given():
+        _prepare()
     run_job(Settings.from_env(), *receive())

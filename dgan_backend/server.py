@@ -116,7 +116,7 @@ def serve(settings: Settings, host: str = "0.0.0.0") -> None:
     for chatty in ("httpx", "httpcore"):  # they log whole URLs, with their signatures
         logging.getLogger(chatty).setLevel(logging.WARNING)
     torch.set_num_threads(share(1 + settings.workers, settings.threads))
-    listener = _listen(host, settings.port)
+    listener = listen(host, settings.port)
     client = jobs.connect(settings, hurried=True) if settings.redis_url else None
     if client is None:
         log.warning("REDIS_URL is not set: pictures are labeled on request, nothing is trained.")
@@ -202,10 +202,13 @@ async def _answer_http_error(request: Request, error: Exception) -> JSONResponse
     return error_response(error.status_code, str(error.detail))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=256)
+        listener = socket.create_server((host, port), family=family, backlog=256)
+        # asyncio sees to it for its own sockets only; without it each answer takes 40 ms more
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         raise DganError(
             f"Port {port} of {host} cannot be used ({error.strerror}); stop what uses it, "

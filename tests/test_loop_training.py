@@ -205,7 +205,7 @@ def test_a_worse_candidate_is_held_back_and_the_current_version_stays(
     corrections = [workshop.annotated(task) for task in (5, 6)]
     first = workshop.train(corrections[:1])
     worse = Comparison(8, 0.5, 0.6, -0.1, -0.2, -0.05)
-    monkeypatch.setattr(Training, "_validated", lambda *_: worse)
+    monkeypatch.setattr(Training, "_validation", lambda *_: worse)
     second = workshop.train(corrections)
     assert not second.current
     assert "worse" in second.said

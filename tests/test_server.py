@@ -24,7 +24,7 @@ from dgan_backend.labelstudio.regions import to_label_map
 from dgan_backend.partonomy import load_partonomy
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
-from dgan_backend.server import create_app, serve
+from dgan_backend.server import create_app, listen, serve
 from dgan_backend.serving.reason import ReasonProtocol, with_reason
 from dgan_backend.settings import Settings
 from tests.drawing import click, stroke
@@ -47,7 +47,7 @@ def backend(
     """The app under uvicorn as `serve` runs it, and a client of it."""
     app = create_app(settings or Settings(), registry, **options)  # type: ignore[arg-type]
     config = uvicorn.Config(app, http=ReasonProtocol, ws="none", log_config=None)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
@@ -500,3 +500,11 @@ def test_a_large_body_is_refused(client: httpx.Client, monkeypatch: pytest.Monke
     monkeypatch.setattr("dgan_backend.server._MAX_BODY", 1000)
     response = client.post("/predict", content=json.dumps({"tasks": ["x" * 2000]}))
     assert response.status_code == 413
+
+
+def test_answers_do_not_wait_for_the_other_side_to_acknowledge() -> None:
+    """Linux hands the option on to the connections."""
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0

@@ -83,6 +83,7 @@ class Training:
         self._device, self._check = device, check
         self._progress = _checked(progress, check)
         self._began = time.monotonic()
+        self._postponed: Callable[[], object] = lambda: None
 
     @property
     def _tree(self) -> Partonomy:
@@ -113,9 +114,10 @@ class Training:
     def prepare(self, version: str, hurry: Callable[[], bool] = lambda: False) -> None:
         """Fit the twins that a version lacks, so that what comes next can be compared with it.
 
-        Takes as long as the version itself did, and nobody waits for it; given up when `hurry`
+        May take as long as the version itself did, and nobody waits for it; given up when `hurry`
         says that there is something better to do.
         """
+        self._postponed()
         found = self._registry.segmenter(version)
         if found.backbone is None or int(found.data.corrected.sum()) < FEWEST:
             return
@@ -192,7 +194,7 @@ class Training:
         told = {"corrected": self._corrected(begun, data, gathered.new)}
         new = max(1, len(gathered.new))
         with ThreadPoolExecutor(1) as aside:
-            compared = aside.submit(self._validated, name, current, begun, data, gathered.new)
+            compared = aside.submit(self._validation, name, current, begun, data, gathered.new)
             version = refit(begun, data, new, name, self._settings, told, self._progress)
             comparison = compared.result()
         held_back = ""
@@ -258,6 +260,20 @@ class Training:
                 if either[k]
             },
         }
+
+    def _validation(
+        self,
+        name: str,
+        current: Segmenter,
+        begun: Segmenter,
+        data: TrainingSet,
+        new: Sequence[int],
+    ) -> Comparison | None:
+        """As `_validated`; where too few pictures would tell, the twins grow in `prepare`."""
+        if sum(s.task is not None for s in data.sources) >= FEWEST:
+            return self._validated(name, current, begun, data, new)
+        self._postponed = partial(self._validated, name, current, begun, data, new)
+        return None
 
     def _validated(
         self,

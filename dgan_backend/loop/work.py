@@ -84,21 +84,30 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
     for left in trained.left_out:
         bench.board.complain(uid, left.reason, left.task)
     lease.check()
+    log.info("Project %s: %s", project.number, trained.said)
+
+    def settle() -> None:
+        bench.board.settle(uid, "train", marks)
+        if not any(left.again for left in trained.left_out):
+            bench.board.note(uid, "annotations", seen)
+
     if trained.current:
         announce(site, project, trained.version)
-        bench.board.mark(uid, "label")
-    bench.board.settle(uid, "train", marks)
-    if not any(left.again for left in trained.left_out):
-        bench.board.note(uid, "annotations", seen)
-    log.info("Project %s: %s", project.number, trained.said)
-    if trained.current:
-        _label_at_once(bench, connection)
+        _label_at_once(bench, connection, settle)
         training.prepare(trained.version, lambda: bench.board.unsettled(uid, "train"))
+    else:
+        settle()
 
 
-def _label_at_once(bench: Bench, connection: Connection) -> None:
-    """Refresh predictions in this very process; what fails is left to a job of its own."""
+def _label_at_once(bench: Bench, connection: Connection, settle: Callable[[], None]) -> None:
+    """Refresh predictions in this very process; what fails is left to a job of its own.
+
+    settle: called when it is sure that predictions will be refreshed, whatever happens. The mark
+    is made under the lease, or a job of its own would be started for it.
+    """
     with bench.board.lease(connection.uid, "label") as lease:
+        bench.board.mark(connection.uid, "label")
+        settle()
         if lease is None:
             return
         try:

@@ -25,8 +25,8 @@ from dgan_backend.errors import DganError
 from dgan_backend.supervision import processes
 
 GRACE_SECONDS = 10.0
-FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a restart: doubled from the first to the last
-STEADY_SECONDS = 60.0  # a child that ran for so long starts again from the first delay
+FIRST_DELAY, LAST_DELAY = 0.5, 10.0  # seconds before a restart: doubled from the first to the last
+STEADY_SECONDS = 20.0  # a child that ran for so long starts again from the first delay
 GIVE_UP_AFTER = 8  # failures in a row
 LOG_BYTES = 20_000_000  # a longer log is put aside (one old log is kept) when its child starts
 TAIL_LINES = 15

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -57,6 +58,11 @@ class Standby:
         if self._waiting is not None:
             os.close(self._waiting[1])
             self._waiting = None
+
+
+def given() -> bool:
+    """In the process that waits: whether its arguments are there already."""
+    return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
 def receive() -> list[str]:

@@ -34,8 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     _SPENT["collected at"] = time.monotonic()
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker("e2e")
-            item.add_marker(pytest.mark.timeout(900))
+            soak = item.get_closest_marker("soak") is not None
+            item.add_marker("soak" if soak else "e2e")
+            item.add_marker(pytest.mark.timeout(3600 if soak else 900))
     items.sort(key=lambda item: HERE in item.path.parents)
 
 
