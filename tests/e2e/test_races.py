@@ -1,0 +1,110 @@
+"""Label Studio, people and a killed worker all at once: one prediction a task is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from dgan_backend.labelstudio.client import LabelStudioClient
+from dgan_backend.registry import Registry
+from dgan_backend.segmenter import Segmenter
+from tests.e2e.conftest import Demo, settled
+from tests.e2e.test_loop import Team, until
+
+PICTURES = 40
+OPENED = 10
+SHIPPED = "toonhead-shipped"
+
+
+@pytest.fixture(scope="module")
+def team(demo: Demo, api: LabelStudioClient, tmp_path_factory: pytest.TempPathFactory) -> Team:
+    """A project whose pictures arrive while people are at them already."""
+    team = Team(demo, api, "Races", list(range(100, 100 + PICTURES)))
+    team.connect()
+    with ThreadPoolExecutor() as people:
+        arrive = people.submit(team.import_pictures, tmp_path_factory.mktemp("races"))
+        until(lambda: len(team.summaries()) >= OPENED, "the first pictures")
+        first = sorted(team.summaries())[:OPENED]
+        opened = [people.submit(api.task, task) for task in first]
+        retrieved = people.submit(_retrieve, api, team.project)
+        for one in (arrive, retrieved, *opened):
+            one.result()
+    return team
+
+
+def _retrieve(api: LabelStudioClient, project: int) -> Any:
+    """Press "Retrieve predictions" with all tasks selected."""
+    return api.request(
+        "POST",
+        "/api/dm/actions",
+        params={"id": "retrieve_tasks_predictions", "project": project},
+        json={"selectedItems": {"all": True, "excluded": []}},
+    )
+
+
+def _publish(demo: Demo, team: Team, version: str) -> None:
+    """A version by hand, which is current as soon as it is there; and an event that says so."""
+    shipped = Segmenter.load("toonhead")
+    shipped.card = replace(shipped.card, name=version)
+    Registry(demo.state / "models").publish(shipped, current=True)
+    project = team.api.project(team.project)
+    event = {"action": "PROJECT_UPDATED", "project": project}
+    url = f"{demo.facts['backend_url']}/webhook"
+    httpx.post(url, json=event, trust_env=False).raise_for_status()
+
+
+def test_opening_retrieving_and_importing_at_once_leave_one_prediction_a_task(team: Team) -> None:
+    settled(team.api, team.project, SHIPPED)
+    assert len(team.tasks) == PICTURES
+    for task in team.tasks[::8]:
+        (prediction,) = team.api.predictions(task)
+        assert len(prediction["result"]) >= 3
+
+
+def test_a_draft_is_left_alone_and_all_others_follow_the_version(demo: Demo, team: Team) -> None:
+    drafted = team.tasks[3]
+    body = {"result": [], "lead_time": 1.0}
+    team.api.request("POST", f"/api/tasks/{drafted}/drafts", json=body)
+    before = _told(team.api.predictions(drafted))
+    version = f"p{team.project}-toonhead-v0001"
+    _publish(demo, team, version)
+    rest = [task for task in team.tasks if task != drafted]
+    until(lambda: team.labeled_by(version, rest), "the new version's predictions")
+    assert {team.summaries()[task].predictions for task in rest} == {1}
+    assert _told(team.api.predictions(drafted)) == before
+    assert len(team.api.request("GET", f"/api/tasks/{drafted}/drafts")) == 1
+
+
+def test_a_worker_killed_while_it_writes_leaves_one_prediction_a_task(
+    demo: Demo, team: Team
+) -> None:
+    """Killed three times, while somebody presses "Retrieve predictions"."""
+    version = f"p{team.project}-toonhead-v0002"
+    _publish(demo, team, version)
+    rest = [task for task in team.tasks if not team.summaries()[task].draft]
+    with ThreadPoolExecutor() as people:
+        pressed = people.submit(_retrieve, team.api, team.project)
+        for kill in range(3):
+            until(lambda least=kill: _labeled(team, version, rest) > 3 * least, "a write")
+            os.kill(demo.facts["pids"]["worker-1"], signal.SIGKILL)
+            time.sleep(1.0)
+        pressed.result()
+    until(lambda: _labeled(team, version, rest) == len(rest), "the new version's predictions")
+    assert {team.summaries()[task].predictions for task in rest} == {1}
+    assert team.api.project(team.project)["model_version"] == SHIPPED  # nothing was trained
+
+
+def _told(predictions: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(p["id"], p["model_version"], p["result"], p["score"]) for p in predictions]
+
+
+def _labeled(team: Team, version: str, tasks: list[int]) -> int:
+    found = team.summaries()
+    return sum(found[t].versions == (version,) and found[t].predictions == 1 for t in tasks)
