@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from dgan_backend import __version__, doctor, partonomy_commands, version_commands
+from dgan_backend import __version__, doctor, partonomy_commands, push_commands, version_commands
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate_commands(commands)
     partonomy_commands.add_commands(commands)
     version_commands.add_commands(commands)
+    push_commands.add_command(commands)
     doctor.add_command(commands)
     _add_service_commands(commands)
     return parser

@@ -28,7 +28,8 @@ from dgan_backend.supervision import compute
 from dgan_backend.supervision.processes import die_with_parent
 from dgan_backend.supervision.standby import Standby, given, receive
 
-QUEUES = {"train": "dgan-train", "label": "dgan-label"}  # a worker empties the first one first
+# A worker empties the first one first.
+QUEUES = {"train": "dgan-train", "label": "dgan-label", "make": "dgan-make"}
 _TIMEOUT = 6 * 3600  # seconds, for one job
 _HURRIED_SECONDS = 1.0
 _NICE = 5  # the web process comes first

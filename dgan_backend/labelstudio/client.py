@@ -77,6 +77,17 @@ class LabelStudioClient:
     def update_project(self, project: int, **fields: Any) -> dict[str, Any]:
         return self._object("PATCH", f"/api/projects/{project}/", json=fields)
 
+    def projects(self) -> Iterator[dict[str, Any]]:
+        """All projects that the token's owner sees, page by page."""
+        page = 1
+        while True:
+            params = {"page": page, "page_size": _PAGE, "include": "task_number"}  # no other count
+            answer = self._object("GET", "/api/projects/", params=params)
+            yield from answer.get("results", [])
+            page += 1
+            if not answer.get("next"):
+                return
+
     def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Import tasks (`{"data": {...}, "predictions": [...]}`); their ids, in order."""
         path = f"/api/projects/{project}/import?return_task_ids=true"
@@ -88,6 +99,56 @@ class LabelStudioClient:
         # Label Studio keeps one file of each form field, so each gets its own.
         parts = [(file.name, (file.name, file.read_bytes())) for file in files]
         return list(self._object("POST", path, files=parts).get("task_ids", []))
+
+    def upload_pictures(self, project: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
+        """Upload PNG files without making tasks of them: name -> what a task's data says of it.
+
+        Names need letters, digits, dots and dashes only, or Label Studio changes them.
+        """
+        path = f"/api/projects/{project}/import"
+        files = [(name, (name, png, "image/png")) for name, png in pictures.items()]
+        sent = self._object("POST", path, params={"commit_to_project": "false"}, files=files)
+        stored = self.uploads(project, sent["file_upload_ids"])
+        return {name: place for name, (_, place) in stored.items()}
+
+    def uploads(
+        self, project: int, uploads: Sequence[int] | None = None
+    ) -> dict[str, tuple[int, str]]:
+        """Files that the token's owner has uploaded, all or of these ids: name -> id and what a
+        task's data says of it; of one name the last.
+
+        Label Studio puts eight random digits and a dash before a name.
+        """
+        query = {"all": "true"} if uploads is None else {"ids": json.dumps(list(uploads))}
+        rows = self.request("GET", f"/api/projects/{project}/file-uploads", params=query)
+        prefix = httpx.URL(self.url).path.rstrip("/")
+        return {
+            str(row["file"]).rpartition("/")[2].partition("-")[2]: (
+                int(row["id"]),
+                f"{prefix}/data/{row['file']}",
+            )
+            for row in sorted(rows, key=lambda row: int(row["id"]))
+        }
+
+    def delete_uploads(self, project: int, uploads: Sequence[int]) -> None:
+        if uploads:  # without ids Label Studio deletes all
+            path = f"/api/projects/{project}/file-uploads"
+            self.request("DELETE", path, json={"file_upload_ids": list(uploads)})
+
+    def delete_tasks(self, project: int, tasks: Sequence[int]) -> None:
+        """Delete tasks with all that is in them."""
+        if tasks:
+            self.request(
+                "POST",
+                "/api/dm/actions",
+                params={"id": "delete_tasks", "project": project},
+                json={"selectedItems": {"all": False, "included": list(tasks)}},
+            )
+
+    def annotations(self, task: int) -> list[dict[str, Any]]:
+        """The submitted annotations of a task, but for cancelled ones."""
+        found = self.request("GET", f"/api/tasks/{task}/annotations/")
+        return list(found)
 
     def tasks(self, project: int) -> Iterator[dict[str, Any]]:
         """All tasks of a project with their annotations and predictions, page by page."""

@@ -90,7 +90,7 @@ def correction_of(task: Mapping[str, Any]) -> Correction | None:
         for a in task.get("annotations", ())
         if not a.get("was_cancelled")
         and isinstance(a.get("result"), list)
-        and not _is_ours(a, task["data"])
+        and not is_ours(a, task["data"])
     ]
     truth = [a for a in counting if a.get("ground_truth")]
     newest: dict[Any, Annotation] = {}
@@ -109,7 +109,7 @@ def regions_hash(regions: Iterable[Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _is_ours(annotation: Annotation, data: Mapping[str, Any]) -> bool:
+def is_ours(annotation: Annotation, data: Mapping[str, Any]) -> bool:
     """Whether it is as this backend wrote it, together with the task."""
     mark = data.get(MARK)
     written = mark.get("annotation") if isinstance(mark, Mapping) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -20,13 +21,14 @@ class Options:
 
     ignore_bare: bare pixels of a submitted annotation are ignored, not background
     (`"unlabeled": "ignore"`). generator: that a project with labels of its own uses.
-    seed_tasks: sampled pictures to begin an empty project with. synthetic_per_version: sampled,
+    seed_tasks: sampled pictures to begin a project with; None = as many as its partonomy needs,
+    if it is untrained and empty. synthetic_per_version: sampled,
     labeled tasks that are made after each new version. same_project: where those go.
     """
 
     ignore_bare: bool = False
     generator: str = ""
-    seed_tasks: int = 0
+    seed_tasks: int | None = None
     synthetic_per_version: int = 0
     same_project: bool = False
 
@@ -50,7 +52,7 @@ class Options:
         return cls(
             ignore_bare=unlabeled == "ignore",
             generator=generator,
-            seed_tasks=_count(params, "seed_tasks", 1000),
+            seed_tasks=_count(params, "seed_tasks", 1000) if "seed_tasks" in params else None,
             synthetic_per_version=_count(params, "synthetic_per_version", 10_000),
             same_project=same_project,
         )
@@ -114,6 +116,16 @@ def open_project(
 
 def _uid(uid: object) -> str:
     return uid if isinstance(uid, str) and "." in uid else ""
+
+
+def project_uid(about: Mapping[str, Any]) -> str:
+    """The uid that /setup gives a project, from what the API or a webhook tells of it."""
+    try:
+        created = datetime.fromisoformat(str(about.get("created_at")).replace("Z", "+00:00"))
+        seconds = int(created.timestamp())
+    except (ValueError, OverflowError):
+        seconds = 0
+    return f"{about.get('id')}.{seconds}"
 
 
 def project_number(uid: object) -> int | None:

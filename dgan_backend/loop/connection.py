@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from dgan_backend.labelstudio.project import Project, open_project, project_number
+from dgan_backend.labelstudio.client import LabelStudioClient
+from dgan_backend.labelstudio.project import Project, open_project, project_number, project_uid
+from dgan_backend.records import is_own_version
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,15 @@ class Connection:
             extra_params=body.get("extra_params"),
         )
 
+    @classmethod
+    def found(cls, site: LabelStudioClient, number: int) -> Connection:
+        """As Label Studio's API has it; the extra params are those of the backend that serves a
+        version of ours."""
+        about = site.project(number)
+        ours = (b for b in site.backends(number) if _is_ours(b, number))
+        params = next((b.get("extra_params") for b in ours), None)
+        return cls(project_uid(about), str(about.get("label_config") or ""), site.url, "", params)
+
     @property
     def number(self) -> int | None:
         return project_number(self.uid)
@@ -52,3 +63,7 @@ class Connection:
     @classmethod
     def from_json(cls, text: str | bytes) -> Connection:
         return cls(**json.loads(text))
+
+
+def _is_ours(backend: Mapping[str, Any], number: int) -> bool:
+    return is_own_version(str(backend.get("model_version") or ""), number)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 import redis
 
-from dgan_backend.loop.board import Board, Work
+from dgan_backend.labelstudio.project import project_uid
+from dgan_backend.loop.board import WORKS, Board, Work
 from dgan_backend.loop.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Ears:
             self._board.remember(connection)
             now = connection.schema, connection.extra_params
             if known is None or now != (known.schema, known.extra_params):
-                self._mark([connection.uid], ("train", "label"))
+                self._mark([connection.uid], WORKS)
 
     def heard(self, event: Mapping[str, Any]) -> None:
         """A webhook's event, or Start Training."""
@@ -90,18 +90,9 @@ class Ears:
 
     def _uids(self, project: Mapping[str, Any]) -> list[str]:
         """Connected projects that an event may be of; its time of creation tells them apart."""
-        number = project.get("id")
-        found = [c.uid for c in self._board.connections() if c.number == number]
-        exact = f"{number}.{_seconds(project.get('created_at'))}"
+        found = [c.uid for c in self._board.connections() if c.number == project.get("id")]
+        exact = project_uid(project)
         return [exact] if exact in found else found
-
-
-def _seconds(text: object) -> int:
-    """Unix time of an ISO 8601 time; 0 when it is none."""
-    try:
-        return int(datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp())
-    except (ValueError, OverflowError):
-        return 0
 
 
 @contextmanager
