@@ -78,7 +78,7 @@ def test_a_new_project_is_looked_at_from_scratch(
 ) -> None:
     ears.connected(setup())
     assert board.connection(UID) == Connection.of(setup())
-    assert marked(board) == ("train", "label")
+    assert marked(board) == WORKS
     assert kicks
 
 
@@ -95,8 +95,8 @@ def test_a_project_that_is_set_up_again_is_no_news(
 @pytest.mark.parametrize(
     ("changed", "works"),
     [
-        ({"schema": "<View></View>"}, ("train", "label")),
-        ({"extra_params": {"partonomy": "own"}}, ("train", "label")),
+        ({"schema": "<View></View>"}, WORKS),
+        ({"extra_params": {"partonomy": "own"}}, WORKS),
         ({"access_token": "another"}, ()),
         ({"hostname": "http://other:8080"}, ()),
     ],

@@ -241,11 +241,11 @@ def test_looking_again_neither_adds_to_a_mark_nor_ends_a_failed_jobs_wait(
 ) -> None:
     world.site.seen, world.site.unlabeled = "1 1 2026-11-24", 3
     world.look()
-    assert world.marks() == {"train": 1, "label": 1}
+    assert world.marks() == {"train": 1, "label": 1, "make": 0}
     world.board.failed(UID, work)
     world.board.note(UID, "tried", "0")
     world.look()
-    assert world.marks() == {"train": 1, "label": 1}
+    assert world.marks() == {"train": 1, "label": 1, "make": 0}
     assert world.board.waits(UID, work)
 
 

@@ -23,6 +23,7 @@ from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.corrections import Correction, correction_of
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.loop.gathering import Fetch, Gathered, Gatherer, LeftOut, joined
+from dgan_backend.loop.starting import starting_generator
 from dgan_backend.loop.twins import Twins, rows_of_fold
 from dgan_backend.loop.validation import FEWEST, FOLDS, Comparison, compare, picture_miou
 from dgan_backend.merging import IGNORE
@@ -42,7 +43,6 @@ from dgan_backend.versions import TrainingSet
 
 log = logging.getLogger(__name__)
 
-DEFAULT_GENERATOR = "toonhead"  # of a project with labels of its own that names none
 _COMPARED = 60  # pictures of each fold, the newest
 _SIDE_BY_SIDE = 2  # twins
 
@@ -137,9 +137,7 @@ class Training:
 
     def _first(self, name: str, corrections: Sequence[Correction], keys: list[str]) -> Trained:
         """The first version of a project with labels of its own."""
-        if self._tree.wanted and not self._tree.generator:
-            raise DganError(self._tree.missing_generator(name))
-        reference = self._tree.generator or self._project.options.generator or DEFAULT_GENERATOR
+        reference = starting_generator(self._project)
         generator = load_generator(reference, self._device)
         encoder = load_encoder(reference, self._device) if has_encoder(reference) else None
         gathered = Gatherer(

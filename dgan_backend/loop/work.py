@@ -20,6 +20,7 @@ from dgan_backend.loop.bench import Bench
 from dgan_backend.loop.board import Lease, Progress, Work
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.labeling import Labeler
+from dgan_backend.loop.making import Maker
 from dgan_backend.loop.naming import announce
 from dgan_backend.loop.training import Training, read_corrections
 from dgan_backend.pictures import Picture
@@ -40,6 +41,7 @@ def do(bench: Bench, uid: str, work: Work) -> None:
     bodies: Mapping[Work, Callable[[Bench, Connection, Lease], None]] = {
         "train": _train,
         "label": _label,
+        "make": _make,
     }
     with bench.board.lease(uid, work) as lease:
         if lease is None:
@@ -50,7 +52,7 @@ def do(bench: Bench, uid: str, work: Work) -> None:
         try:
             bodies[work](bench, connection, lease)
             bench.board.succeeded(uid, work)
-        except (Outdated, Gone) as error:
+        except (Outdated, Gone, MakesWay) as error:
             log.info("Project %s: %s", connection.number, error)
         except DganError as error:
             log.warning("Project %s: %s", connection.number, error)
@@ -93,6 +95,9 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
 
     if trained.current:
         announce(site, project, trained.version)
+        if project.options.synthetic_per_version:
+            bench.board.note(uid, "to make", trained.version)
+            bench.board.mark(uid, "make")
         _label_at_once(bench, connection, settle)
         training.prepare(trained.version, lambda: bench.board.unsettled(uid, "train"))
     else:
@@ -146,6 +151,52 @@ def _label(bench: Bench, connection: Connection, lease: Lease) -> None:
     left = site.count_without(_number(project), version)
     bench.board.note(uid, "unlabeled", f"{version} {left}")
     log.info("Project %s: %d tasks labeled by %s", project.number, labeled.written, version)
+
+
+def _make(bench: Bench, connection: Connection, lease: Lease) -> None:
+    """Seed tasks where there is nothing yet; synthetic tasks, once for each version that was made
+    current: a batch that people took back is not made again."""
+    uid, board = connection.uid, bench.board
+    project, site = _open(bench, connection)
+    marks = board.marks(uid, "make")
+    maker = Maker(
+        bench.registry,
+        site,
+        project,
+        device=bench.settings.device,
+        complain=lambda text: board.complain(uid, text),
+        check=_giving_way(bench, lease),
+        progress=_telling(bench, uid, "make"),
+    )
+    maker.seeds()
+    version = board.noted(uid, "to make")
+    if version and version != board.noted(uid, "made"):
+        maker.synthetic(version)
+        board.note(uid, "made", version)
+    board.settle(uid, "make", marks)
+
+
+class MakesWay(DganError):
+    """There is something more urgent; what is not made yet is made afterwards."""
+
+
+def _giving_way(bench: Bench, lease: Lease) -> Callable[[], None]:
+    """A check that also raises when some project waits to be trained or labeled: making tasks may
+    take long, and nobody waits for them."""
+    board, looked = bench.board, _Told()
+
+    def waits(uid: str, work: Work) -> bool:
+        free = not board.busy(uid, work) and not board.waits(uid, work) and not board.paused(uid)
+        return free and board.unsettled(uid, work)
+
+    def check() -> None:
+        lease.check()
+        if looked.due():
+            for connection in board.connections():
+                if waits(connection.uid, "train") or waits(connection.uid, "label"):
+                    raise MakesWay(f"Tasks wait until project {connection.number} is served.")
+
+    return check
 
 
 class Gone(DganError):

@@ -105,10 +105,10 @@ class Pusher:
             done = {made.seed for made in there}
             chosen = [seed for seed in self._chosen(batch, inventory) if seed not in done]
             created = self._create(batch, target, chosen[:missing], order.annotations)
-        if target != self._number and (created or there):
-            versions = {made.mark.version for made in inventory} | {self._segmenter.version}
+        if target != self._number and not order.annotations:
+            versions = {made.mark.version for made in inventory if not made.mark.annotation}
             self._check()
-            sister.show(self._site, target, versions)
+            sister.show(self._site, target, versions | {self._segmenter.version})
         return Pushed(batch.name, target, created, len(there))
 
     def _target(self, order: Order) -> int:
