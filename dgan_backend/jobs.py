@@ -99,6 +99,11 @@ def state_of(client: redis.Redis, job_id: str) -> tuple[str, float]:
     return state, (datetime.now(UTC) - began).total_seconds()
 
 
+def workers(client: redis.Redis) -> int:
+    """How many workers there are."""
+    return len(JobWorker.all(connection=client, serializer=JSONSerializer))
+
+
 def work_on(uid: str, work: str) -> None:
     """The job: in a process of its own, with all cores but behind the web process."""
     from dgan_backend.loop.board import Board

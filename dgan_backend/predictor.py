@@ -66,6 +66,21 @@ class Predictor:
         partonomy = project.binding.partonomy
         return self._registry.current(partonomy, project.number, project.uid) is not None
 
+    def untrained(self, project: Project) -> str:
+        """Why no version serves the project, and what to do; "" when one does."""
+        if project.binding is None:
+            return project.problem
+        if self.trained(project):
+            return ""
+        partonomy = project.binding.partonomy
+        first = version_name(partonomy.name, project.number, 1)
+        if partonomy.wanted and not partonomy.generator:
+            return partonomy.missing_generator(first)
+        return (
+            f"The parts of {project.name} are not trained yet; submit a few annotations, and the "
+            f"first version, {first}, is trained from them."
+        )
+
     def predict(self, project: Project, version: str, task: object) -> dict[str, Any]:
         """A prediction for one task; never raises.
 
@@ -178,17 +193,9 @@ class Predictor:
         project cannot be used or is not trained.
         """
         binding = project.binding
-        if binding is None:
-            raise DganError(project.problem)
-        partonomy = binding.partonomy
-        if not self.trained(project):
-            first = version_name(partonomy.name, project.number, 1)
-            if partonomy.wanted and not partonomy.generator:
-                raise DganError(partonomy.missing_generator(first))
-            raise DganError(
-                f"The parts of {project.name} are not trained yet; submit a few annotations, and "
-                f"the first version, {first}, is trained from them."
-            )
+        problem = self.untrained(project)
+        if problem or binding is None:
+            raise DganError(problem)
         segmenter = self._registry.segmenter(version)
         return segmenter, binding.to(segmenter.partonomy)
 

@@ -16,7 +16,7 @@ from dgan_backend.generators.native import write_json
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.records import version_name
 from dgan_backend.segmenter import Segmenter, shipped_versions
-from dgan_backend.versions import CARD
+from dgan_backend.versions import CARD, Source, read_sources
 
 _LOADED = 8  # versions held in memory
 _NAME = re.compile(r"p(\d+)-(.+)-v(\d{4,})")
@@ -123,13 +123,25 @@ class Registry:
             self._delete(version)
         return gone
 
-    def forget(self, project: int) -> list[str]:
-        """Delete all versions of a project; returns their names."""
-        versions = self.versions(project)
+    def forget(self, project: int, uid: str = "") -> list[str]:
+        """Delete all versions of a project; returns their names. uid: only those that were
+        trained for it, where another Label Studio has a project of that number."""
+        versions = [k for k in self.versions(project) if not uid or k.uid == uid]
         for k in versions:
-            self._pointer(k.partonomy, project).unlink(missing_ok=True)
+            if not uid or self._pointed(k.partonomy, project)[0] == k.name:
+                self._pointer(k.partonomy, project).unlink(missing_ok=True)
             self._delete(k.name)
+        if not uid:  # what a process that was killed was writing
+            for folder in self._model_dir.glob(f"p{project}-*-v[0-9]*.partial"):
+                shutil.rmtree(folder, ignore_errors=True)
         return [k.name for k in versions]
+
+    def sources(self, version: str) -> tuple[Source, ...]:
+        """Where the pictures of a version under MODEL_DIR come from."""
+        try:
+            return read_sources(self._model_dir / version)
+        except DganError:
+            return ()
 
     def segmenter(self, version: str) -> Segmenter:
         """The segmenter of a version; raises DganError when there is no such version."""

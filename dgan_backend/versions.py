@@ -165,7 +165,7 @@ def read_version(
     if missing := {"w", "masks"} - set(stored):
         raise DganError(f"{folder / TRAINING} misses {', '.join(sorted(missing))}; copy it again.")
     pictures = stored.get("pictures", torch.empty(0, 3, 0, 0, dtype=torch.uint8))
-    data = TrainingSet(stored["w"].float(), stored["masks"], pictures, _sources(folder))
+    data = TrainingSet(stored["w"].float(), stored["masks"], pictures, read_sources(folder))
     student = load_student(folder, device)
     if card.outside == "student" and student is None:
         raise DganError(f"{folder} has no {STUDENT_CARD}; copy the whole folder again.")
@@ -174,7 +174,7 @@ def read_version(
     return card, ensemble, student, data
 
 
-def _sources(folder: Path) -> tuple[Source, ...]:
+def read_sources(folder: Path) -> tuple[Source, ...]:
     """Of a version's pictures; () in versions written before they were kept: all are base."""
     path = folder / SOURCES
     if not path.is_file():

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -27,6 +27,7 @@ WORKS: tuple[Work, ...] = ("train", "label", "make")  # the first is the most ur
 LEASE_SECONDS = 10.0
 _RENEWALS = 4  # in a lease's time
 _ERRORS = 20  # kept for each project
+_EMPTY = 500  # tasks of a project whose reasons are kept; a hundred more now and then
 _SERVED_SECONDS = 20.0  # after /predict was answered, until Label Studio has surely stored it
 _FIRST_WAIT, _LONGEST_WAIT = 5, 600  # seconds after a failure
 _PREFIX = "dgan:"
@@ -118,7 +119,7 @@ class Board:
         for name in hashes:
             self._redis.hdel(_PREFIX + name, uid)
         self._redis.srem(_PREFIX + "paused", uid)
-        keys = [f"{name}:{uid}" for name in ("errors", "progress", "served", "notes")]
+        keys = [f"{name}:{uid}" for name in ("errors", "progress", "served", "notes", "empty")]
         keys += [f"{kind}:{work}:{uid}" for work in WORKS for kind in ("job", "wait", "failures")]
         self._redis.delete(*(_PREFIX + key for key in keys))
 
@@ -203,6 +204,11 @@ class Board:
         """Whether a job failed a moment ago."""
         return bool(self._redis.exists(f"{_PREFIX}wait:{work}:{uid}"))
 
+    def retry_seconds(self, uid: str, work: Work) -> float | None:
+        """Until the next job may begin after one that failed; None when nothing waits."""
+        left = int(self._redis.pttl(f"{_PREFIX}wait:{work}:{uid}"))
+        return None if left < 0 else left / 1000
+
     @contextmanager
     def only_one(self, name: str, seconds: float) -> Iterator[bool]:
         """Whether this process is the one that does something that many could do."""
@@ -264,6 +270,28 @@ class Board:
     def complaints(self, uid: str) -> list[dict[str, Any]]:
         """The last ones, the newest first: time (Unix s), text, task."""
         return [json.loads(t) for t in self._redis.lrange(f"{_PREFIX}errors:{uid}", 0, -1)]
+
+    def explain(self, uid: str, reasons: Mapping[int, str]) -> None:
+        """Why tasks have no regions; "" = they have some by now."""
+        key = f"{_PREFIX}empty:{uid}"
+        told: dict[Any, Any] = {
+            str(task): json.dumps({"time": time.time(), "reason": reason})
+            for task, reason in reasons.items()
+            if reason
+        }
+        if labeled := [str(task) for task, reason in reasons.items() if not reason]:
+            self._redis.hdel(key, *labeled)
+        if told:
+            self._redis.hset(key, mapping=told)
+            if int(self._redis.hlen(key)) > _EMPTY + 100:
+                known = self.explained(uid)
+                oldest = sorted(known, key=lambda task: known[task]["time"])[:-_EMPTY]
+                self._redis.hdel(key, *map(str, oldest))
+
+    def explained(self, uid: str) -> dict[int, dict[str, Any]]:
+        """Tasks without regions that are known: time (Unix s), reason."""
+        found = self._redis.hgetall(f"{_PREFIX}empty:{uid}")
+        return {int(_text(task)): json.loads(told) for task, told in found.items()}
 
 
 _SWAP = """

@@ -16,6 +16,7 @@ import redis
 from dgan_backend.labelstudio.project import project_uid
 from dgan_backend.loop.board import WORKS, Board, Work
 from dgan_backend.loop.connection import Connection
+from dgan_backend.records import PENDING
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,19 @@ class Ears:
             if self._board.busy(uid, "label"):  # it may have given up waiting for these
                 self._mark([uid], ("label",))
 
+    def answered(
+        self, uid: str, tasks: Sequence[Any], entries: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """What /predict said of each task, in order."""
+        reasons = {
+            number: why_empty(entry)
+            for task, entry in zip(tasks, entries, strict=True)
+            if isinstance(task, Mapping) and isinstance(number := task.get("id"), int)
+            if entry["model_version"] != PENDING  # a job labels it
+        }
+        with _unharmed():
+            self._board.explain(uid, reasons)
+
     def postponed(self, uid: str) -> None:
         """Tasks got a placeholder; a job replaces it."""
         with _unharmed():
@@ -93,6 +107,13 @@ class Ears:
         found = [c.uid for c in self._board.connections() if c.number == project.get("id")]
         exact = project_uid(project)
         return [exact] if exact in found else found
+
+
+def why_empty(entry: Mapping[str, Any]) -> str:
+    """Why a prediction has no regions; "" when it has some."""
+    if entry.get("result"):
+        return ""
+    return str(entry.get("reason") or "No part was found in its picture; is it of the domain?")
 
 
 @contextmanager

@@ -46,6 +46,11 @@ class Twins:
     def delete(self, version: str) -> None:
         shutil.rmtree(self._folder / version, ignore_errors=True)
 
+    def forget(self, project: int) -> None:
+        """Delete those of all versions of a project, also of one that was never finished."""
+        for folder in self._folder.glob(f"p{project}-*-v[0-9]*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
 
 def rows_of_fold(data: TrainingSet, fold: int) -> list[bool]:
     """Which pictures are corrections of that fold."""

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import redis
+
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.images import load_image
@@ -19,9 +21,11 @@ from dgan_backend.labelstudio.project import Project
 from dgan_backend.loop.bench import Bench
 from dgan_backend.loop.board import Lease, Progress, Work
 from dgan_backend.loop.connection import Connection
+from dgan_backend.loop.ears import why_empty
 from dgan_backend.loop.labeling import Labeler
 from dgan_backend.loop.making import Maker
 from dgan_backend.loop.naming import announce
+from dgan_backend.loop.outcome import NOTE, outcome
 from dgan_backend.loop.training import Training, read_corrections
 from dgan_backend.pictures import Picture
 
@@ -47,12 +51,12 @@ def do(bench: Bench, uid: str, work: Work) -> None:
         if lease is None:
             return  # another process is at it, and will see the marks
         bench.board.clear(uid, work)
-        if not bench.board.unsettled(uid, work):
-            return
+        if bench.board.paused(uid) or not bench.board.unsettled(uid, work):
+            return  # of a paused project the marks wait
         try:
             bodies[work](bench, connection, lease)
             bench.board.succeeded(uid, work)
-        except (Outdated, Gone, MakesWay) as error:
+        except (Outdated, Paused, Gone, MakesWay) as error:
             log.info("Project %s: %s", connection.number, error)
         except DganError as error:
             log.warning("Project %s: %s", connection.number, error)
@@ -79,13 +83,15 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
         project,
         _fetching(bench, project, site),
         device=bench.settings.device,
-        check=lease.check,
+        check=_checking(bench, uid, lease),
         progress=_telling(bench, uid, "train"),
     )
-    trained = training.run(read_corrections(site, _number(project)))
+    corrections = read_corrections(site, _number(project))
+    trained = training.run(corrections)
     for left in trained.left_out:
         bench.board.complain(uid, left.reason, left.task)
     lease.check()
+    bench.board.note(uid, NOTE, outcome(project, corrections, trained))
     log.info("Project %s: %s", project.number, trained.said)
 
     def settle() -> None:
@@ -132,7 +138,12 @@ def _label(bench: Bench, connection: Connection, lease: Lease) -> None:
         bench.board.settle(uid, "label", marks)
         return
     began = time.time()
-    told = _Told()
+    told, check = _Told(), _checking(bench, uid, lease)
+
+    def predict(task: Mapping[str, Any]) -> dict[str, Any]:
+        entry = bench.predictor.predict(project, version, task)
+        bench.board.explain(uid, {int(task["id"]): why_empty(entry)})
+        return entry
 
     def progress(done: int, total: int) -> None:
         if told.due() or done == total:
@@ -142,9 +153,9 @@ def _label(bench: Bench, connection: Connection, lease: Lease) -> None:
         site,
         project,
         version,
-        lambda task: bench.predictor.predict(project, version, task),
+        predict,
         served=lambda: bench.board.served(uid),
-        check=lambda: _still(bench, project, version, lease),
+        check=lambda: _still(bench, project, version, check),
         progress=progress,
     ).run()
     bench.board.settle(uid, "label", marks)
@@ -203,12 +214,37 @@ class Gone(DganError):
     """The project was deleted."""
 
 
+class Paused(DganError):
+    """The project was paused; its marks wait until it goes on."""
+
+
 class Outdated(DganError):
     """A newer version is current; the marks that it came with are still there."""
 
 
-def _still(bench: Bench, project: Project, version: str, lease: Lease) -> None:
-    lease.check()
+def _checking(bench: Bench, uid: str, lease: Lease) -> Callable[[], None]:
+    """Raises when this process has to stop: the lease is lost or, asked for once a second, the
+    project was paused or forgotten."""
+    asked = _Told()
+
+    def check() -> None:
+        lease.check()
+        if not asked.due():
+            return
+        try:
+            known, paused = bench.board.connection(uid), bench.board.paused(uid)
+        except redis.RedisError:
+            return  # the lease is lost soon, or Redis is there again
+        if known is None:
+            raise Gone("It was forgotten.")
+        if paused:
+            raise Paused("It was paused.")
+
+    return check
+
+
+def _still(bench: Bench, project: Project, version: str, check: Callable[[], None]) -> None:
+    check()
     if bench.predictor.version(project) != version:
         raise Outdated(f"Version {version} is not current any more; its labeling ends here.")
 
@@ -224,6 +260,7 @@ def _open(bench: Bench, connection: Connection) -> tuple[Project, LabelStudioCli
             bench.board.forget(connection.uid)
             raise Gone(f"{project.name} is not in Label Studio any more.") from error
         raise
+    bench.board.note(connection.uid, "title", str(now.get("title") or ""))
     fresh = connection.with_schema(str(now.get("label_config") or connection.schema)).open()
     if fresh.binding is None:
         raise DganError(fresh.problem)
@@ -260,7 +297,7 @@ def _fetching(
 
 
 class _Told:
-    """Whether it is time to tell people how far a job is."""
+    """Whether it is time to say or to ask something once more."""
 
     def __init__(self) -> None:
         self._last = 0.0

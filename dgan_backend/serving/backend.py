@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio import brush
+from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.ears import Ears
 from dgan_backend.model import DganModel
 from dgan_backend.predictor import Predictor
@@ -68,6 +69,11 @@ class Backend:
         for pool in (self._pool, self._smart_pool):
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def connections(self) -> list[Connection]:
+        """The projects that /setup described to this process."""
+        found = (Connection.of(body) for body in list(self._known.values()))
+        return [connection for connection in found if connection.number is not None]
+
     def setup(self, body: Body) -> str:
         """Remember a project; returns its version, raises DganError when it cannot be used."""
         model = self._model(body, body.get("schema"), body)
@@ -111,6 +117,7 @@ class Backend:
         served = self._ears.serving(_uid(body), tasks, self._deadline)
         async with contextmanager_in_threadpool(served):
             entries = await self._predict(model, tasks)
+        await run_in_threadpool(self._ears.answered, _uid(body), tasks, entries)
         if any(entry["model_version"] == PENDING for entry in entries):
             await run_in_threadpool(self._ears.postponed, _uid(body))
         return entries
