@@ -9,7 +9,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from dgan_backend import __version__, doctor, partonomy_commands, push_commands, version_commands
+from dgan_backend import (
+    __version__,
+    doctor,
+    partonomy_commands,
+    project_commands,
+    push_commands,
+    version_commands,
+)
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 
@@ -39,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     partonomy_commands.add_commands(commands)
     version_commands.add_commands(commands)
     push_commands.add_command(commands)
+    project_commands.add_commands(commands)
     doctor.add_command(commands)
     _add_service_commands(commands)
     return parser
@@ -339,8 +347,7 @@ def _start(args: argparse.Namespace) -> int:
     from dgan_backend.supervision import services
 
     settings = _settings(args)
-    state = args.state or settings.model_dir.parent / "run"
-    return services.start(settings, state, args.host)
+    return services.start(settings, args.state or services.state_of(settings), args.host)
 
 
 def _serve(args: argparse.Namespace) -> int:

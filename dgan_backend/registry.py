@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import threading
@@ -79,10 +80,18 @@ class Registry:
 
     def versions(self, project: int | None = None, uid: str = "") -> list[Kept]:
         """Those of a project, or of all, in the order of their numbers."""
-        pattern = "p[0-9]*-*-v[0-9]*" if project is None else f"p{project}-*-v[0-9]*"
-        found = [self._read(path.parent) for path in self._model_dir.glob(f"{pattern}/{CARD}")]
+        found = [self._read(self._model_dir / name) for name in self._names(project)]
         own = [k for k in found if k is not None and (not uid or k.uid in ("", uid))]
         return sorted(own, key=lambda k: (k.project, k.partonomy, k.number))
+
+    def _names(self, project: int | None) -> list[str]:
+        """Of folders that may be versions. Asked for with every request, so without globs."""
+        prefix = "p" if project is None else f"p{project}-"
+        try:
+            names = os.listdir(self._model_dir)
+        except OSError:
+            return []
+        return [name for name in names if name.startswith(prefix) and _NAME.fullmatch(name)]
 
     def next_name(self, partonomy: Partonomy, project: int) -> str:
         """The name of the next version, whatever the last one's fate was."""

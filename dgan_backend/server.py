@@ -28,6 +28,8 @@ from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.sites import Sites
 from dgan_backend.loop.board import Board
 from dgan_backend.loop.ears import Ears
+from dgan_backend.loop.overview import Jobs
+from dgan_backend.loop.status import Status
 from dgan_backend.loop.sweeper import Sweeper
 from dgan_backend.model import DganModel
 from dgan_backend.predictor import Predictor
@@ -35,6 +37,7 @@ from dgan_backend.registry import Registry
 from dgan_backend.serving.auth import BasicAuth
 from dgan_backend.serving.backend import Backend, preload
 from dgan_backend.serving.reason import ReasonProtocol, error_response
+from dgan_backend.serving.status_routes import add_status_routes
 from dgan_backend.settings import Settings
 from dgan_backend.supervision.compute import share
 
@@ -85,6 +88,8 @@ def create_app(
     app.add_exception_handler(DganError, _answer_dgan_error)
     app.add_exception_handler(StarletteHTTPException, _answer_http_error)
     _add_routes(app, backend, on_event)
+    status = _status(settings, registry, predictor, backend, client)
+    add_status_routes(app, status, sweeper.kick if sweeper is not None else lambda: None)
     if settings.basic_auth_user or settings.basic_auth_pass:
         if not (settings.basic_auth_user and settings.basic_auth_pass):
             raise DganError("Set both BASIC_AUTH_USER and BASIC_AUTH_PASS, or neither.")
@@ -104,6 +109,21 @@ def _sweeper(settings: Settings, predictor: Predictor, client: redis.Redis) -> S
         version=lambda p: predictor.version(p) if predictor.trained(p) else "",
         look_seconds=settings.sweep_seconds,
     )
+
+
+def _status(
+    settings: Settings,
+    registry: Registry,
+    predictor: Predictor,
+    backend: Backend,
+    client: redis.Redis | None,
+) -> Status:
+    board, known = None, None
+    if client is not None:
+        board = Board(client)
+        known = Jobs(partial(jobs.state_of, client), partial(jobs.workers, client))
+    url = settings.label_studio_url
+    return Status(registry, predictor, backend.connections, board, known, url)
 
 
 def serve(settings: Settings, host: str = "0.0.0.0") -> None:

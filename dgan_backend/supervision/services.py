@@ -25,6 +25,7 @@ from dgan_backend.supervision.launcher import Child, Launcher
 from dgan_backend.supervision.processes import check_port
 
 _SOCKET_PATH_BYTES = 100  # the kernel takes 107
+_ADDRESS = "address"  # file in the folder of the embedded Redis, for commands of the same user
 _REDIS_CONF = """\
 # Written at every start.
 port 0
@@ -38,6 +39,11 @@ save ""
 daemonize no
 loglevel notice
 """
+
+
+def state_of(settings: Settings) -> Path:
+    """The state folder of `start`, when none is named."""
+    return settings.model_dir.parent / "run"
 
 
 def start(settings: Settings, state: Path, host: str) -> int:
@@ -81,8 +87,19 @@ def embedded_redis(settings: Settings, state: Path) -> tuple[Child, Settings]:
         _REDIS_CONF.format(socket=_quoted(socket), password=password, folder=_quoted(folder))
     )
     address = f"unix://:{password}@{quote(str(socket))}"
+    told = folder / _ADDRESS
+    told.touch(mode=0o600)
+    told.write_text(address)
     child = Child("redis", (_redis_server(), str(config)), dict(os.environ), _pings(address), 30.0)
     return child, replace(settings, redis_url=address)
+
+
+def known_redis(state: Path) -> str:
+    """The URL of the embedded Redis that was last started with a state folder; "" = none ever."""
+    try:
+        return (state.expanduser() / "redis" / _ADDRESS).read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _short_folder() -> Path:
