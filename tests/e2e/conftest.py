@@ -20,11 +20,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.supervision import processes
 
 HERE = Path(__file__).parent
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+# The sandbox needs rights that a container lacks; the others keep Chromium from calling home.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+TALL = 1600  # pixels: the list of regions holds only those that fit the window
 START_SECONDS = 300.0
 _SPENT = {"collected at": 0.0, "end to end": 0.0}
 
@@ -161,3 +174,20 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def page(demo: Demo) -> Iterator[Page]:
+    """A browser in which the demo's user is logged in."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"there is no {CHROMIUM}; `make test` installs it, or set CHROMIUM")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1440, "height": TALL})
+        page.goto(f"{demo.facts['label_studio_url']}/user/login")
+        page.fill("input[name=email]", demo.facts["email"])
+        page.fill("input[name=password]", demo.facts["password"])
+        page.click("button[type=submit]")
+        page.wait_for_load_state("networkidle")
+        yield page
+        browser.close()

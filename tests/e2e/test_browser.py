@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from dgan_backend.labelstudio.client import LabelStudioClient
 from tests.e2e.conftest import Demo
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-# The sandbox needs rights that a container lacks; the others keep Chromium from calling home.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 REGION = ".lsf-outliner-item__title"
 SHOWN = 60_000  # milliseconds
-TALL = 1600  # pixels: the list of regions holds only those that fit the window
-
-
-@pytest.fixture(scope="module")
-def page(demo: Demo) -> Iterator[Page]:
-    """A browser in which the demo's user is logged in."""
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"there is no {CHROMIUM}; `make test` installs it, or set CHROMIUM")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1440, "height": TALL})
-        page.goto(f"{demo.facts['label_studio_url']}/user/login")
-        page.fill("input[name=email]", demo.facts["email"])
-        page.fill("input[name=password]", demo.facts["password"])
-        page.click("button[type=submit]")
-        page.wait_for_load_state("networkidle")
-        yield page
-        browser.close()
 
 
 def task_named(demo: Demo, api: LabelStudioClient, name: str) -> dict[str, Any]:
