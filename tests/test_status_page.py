@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 import redis
 
 from dgan_backend.loop.board import Board
+from dgan_backend.loop.outcome import NOTE
 from dgan_backend.loop.wording import in_words, said_of
 from dgan_backend.serving.curve import curve, interval, scale
 from dgan_backend.serving.status_page import page
@@ -86,8 +88,7 @@ def test_what_others_wrote_is_text(tmp_path: Path, board: Board) -> None:
     busy_project(tmp_path, board)
     connect(board, hostname=f"http://ls/{evil}")
     board.note(UID, "title", evil)
-    board.note(UID, "training", '{"said": "%s", "time": 1, "removed_labels": {"%s": 1}}' % (
-        evil.replace('"', '\\"'), evil.replace('"', '\\"')))  # fmt: skip
+    board.note(UID, NOTE, json.dumps({"said": evil, "time": 1, "removed_labels": {evil: 1}}))
     board.complain(UID, evil, 3)
     board.explain(UID, {3: evil})
     add_version(

@@ -1,0 +1,107 @@
+"""Jobs of projects that were paused or forgotten, on a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+import redis
+
+from dgan_backend.loop import work as work_module
+from dgan_backend.loop.bench import Bench
+from dgan_backend.loop.board import WORKS, Board, Lost, Work
+from dgan_backend.loop.connection import Connection
+from dgan_backend.loop.work import Gone, Paused, do
+from tests.boards import embedded_redis
+
+UID = "17.1795491060"
+
+
+class Lease:
+    """One that is held until it is not."""
+
+    lost = False
+
+    def check(self) -> None:
+        if self.lost:
+            raise Lost
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
+        yield client
+
+
+@pytest.fixture
+def board(server: redis.Redis) -> Board:
+    server.flushdb()
+    board = Board(server)
+    board.remember(Connection(UID, "<View/>"))
+    return board
+
+
+@pytest.fixture
+def bench(board: Board) -> Bench:
+    nothing = cast(Any, None)
+    return Bench(nothing, board, nothing, nothing, nothing, nothing)
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_a_queued_job_of_a_paused_project_does_nothing_and_what_waits_is_done_later(
+    bench: Bench, board: Board, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def body(*_: object) -> None:
+        done.append(work)
+        board.settle(UID, work, board.marks(UID, work))
+
+    monkeypatch.setattr(work_module, f"_{work}", body)
+    board.mark(UID, work)
+    board.claim(UID, work, None, "job")
+    board.pause(UID, True)
+    do(bench, UID, work)
+    assert done == [] and board.unsettled(UID, work)
+    assert board.job(UID, work) is None  # so that the sweeper enqueues another
+    board.pause(UID, False)
+    do(bench, UID, work)
+    assert done == [work] and not board.unsettled(UID, work)
+
+
+def test_a_job_that_runs_ends_when_its_project_is_paused(
+    bench: Bench, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_module, "_TELL_SECONDS", 0.0)
+    check = work_module._checking(bench, UID, cast(Any, Lease()))
+    check()
+    board.pause(UID, True)
+    with pytest.raises(Paused):
+        check()
+    board.pause(UID, False)
+    board.forget(UID)
+    with pytest.raises(Gone):
+        check()
+
+
+def test_it_is_asked_for_once_a_second_but_the_lease_always(bench: Bench, board: Board) -> None:
+    lease = Lease()
+    check = work_module._checking(bench, UID, cast(Any, lease))
+    check()
+    board.pause(UID, True)
+    check()
+    lease.lost = True
+    with pytest.raises(Lost):
+        check()
+
+
+def test_pausing_is_no_failure(bench: Bench, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    def body(*_: object) -> None:
+        raise Paused("It was paused.")
+
+    monkeypatch.setattr(work_module, "_train", body)
+    board.mark(UID, "train")
+    do(bench, UID, "train")
+    assert board.complaints(UID) == [] and not board.waits(UID, "train")
+    assert board.unsettled(UID, "train")
