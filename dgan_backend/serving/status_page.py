@@ -15,6 +15,11 @@ from dgan_backend.serving.markup import Child, Html, joined, tag
 
 _COLUMNS = 12  # versions of the table of corrected shares
 _ROWS = 12  # of a list before the rest is only counted
+_ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
+    "%3Ccircle cx='4' cy='4' r='4' fill='%233b63d8'/%3E%3Cpath d='M0 4a4 4 0 0 1 8 0z' "
+    "fill='%23e0a030'/%3E%3C/svg%3E"
+)
 Json = Mapping[str, Any]
 
 
@@ -26,6 +31,7 @@ def page(report: Json, *, nonce: str, address: str, answer: Json | None = None) 
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", "dgan-backend: status"),
+        tag("link", rel="icon", href=_ICON),
         tag("style", Html(_asset("status.css")), nonce=nonce),
         tag("noscript", tag("meta", http_equiv="refresh", content=15)),
     )
@@ -303,7 +309,7 @@ def _effort(project: Json) -> Html | None:
         "p",
         tag("b", "Time saved: "),
         f"{counted(effort['corrections'], 'annotation')} began with a pre-label and took "
-        f"{in_words(effort['seconds'])} each (median of Label Studio's lead times). Drawing one "
+        f"{in_words(effort['seconds'])} (median of Label Studio's lead times). Drawing one "
         f"from nothing takes {in_words(effort['scratch_seconds'])}: {against}.",
         class_="quiet",
     )
@@ -315,9 +321,9 @@ def _notices(project: Json) -> Html | None:
         f"({counted(tasks, 'task')})."
         for label, tasks in project["removed_labels"].items()
     ]
-    if said := project["last_training"].get("said"):
-        when = project["last_training"]["time"]
-        found.append(f"The last training, {_ago(when)}: {said}")
+    last = project["last_training"]
+    if last and (last["version"] or project["left_out"]):  # or it had nothing to do
+        found.append(f"The last training, {_ago(last['time'])}: {last['said']}")
     return tag("div", [tag("p", text) for text in found], class_="notice") if found else None
 
 

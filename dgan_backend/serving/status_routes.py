@@ -17,8 +17,8 @@ from dgan_backend.serving.status_page import page
 _LARGEST = 1000  # bytes of a form
 # Nothing but what the page itself brings, and no page of others around it.
 _POLICY = (
-    "default-src 'none'; style-src 'nonce-{0}'; script-src 'nonce-{0}'; connect-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    "default-src 'none'; img-src data:; style-src 'nonce-{0}'; script-src 'nonce-{0}'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 
 
