@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dgan_backend import (
     __version__,
-    doctor,
+    doctor_command,
     partonomy_commands,
     project_commands,
     push_commands,
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     version_commands.add_commands(commands)
     push_commands.add_command(commands)
     project_commands.add_commands(commands)
-    doctor.add_command(commands)
+    doctor_command.add_command(commands)
     _add_service_commands(commands)
     return parser
 

@@ -29,7 +29,7 @@ from dgan_backend.supervision.processes import die_with_parent
 from dgan_backend.supervision.standby import Standby, given, receive
 
 # A worker empties the first one first.
-QUEUES = {"train": "dgan-train", "label": "dgan-label", "make": "dgan-make"}
+QUEUES = {work: f"dgan-{work}" for work in ("train", "label", "check", "make")}
 _TIMEOUT = 6 * 3600  # seconds, for one job
 _HURRIED_SECONDS = 1.0
 _NICE = 5  # the web process comes first

@@ -90,7 +90,7 @@ def test_a_forgotten_project_leaves_no_key_behind(board: Board, client: redis.Re
     everything(UID)
     everything(OTHER)
     before = told(OTHER)
-    assert len(before) == 24
+    assert len(before) == 30
     board.forget(UID)
     assert told(UID) == {}
     assert told(OTHER) == before

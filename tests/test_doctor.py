@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dgan_backend import doctor
-from dgan_backend.doctor import Finding, examine
+from dgan_backend import doctor_command
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
+from dgan_backend.labelstudio.doctor import Finding, examine
 from dgan_backend.settings import Settings
 from tests.sites import Answer, Seen, serving
 
@@ -482,7 +482,7 @@ def test_a_config_that_cannot_be_read(studio: Studio, look: Look) -> None:
 
 def command(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    doctor.add_command(parser.add_subparsers())
+    doctor_command.add_command(parser.add_subparsers())
     args = parser.parse_args(["doctor", *arguments])
     return int(args.run(args))
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from dgan_backend.loop import ears as ears_module
 from dgan_backend.loop.board import WORKS, Board
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.ears import WORK_OF, Ears
@@ -90,6 +91,16 @@ def test_a_project_that_is_set_up_again_is_no_news(
     kicks.clear()
     ears.connected(setup())
     assert not marked(board) and not kicks
+
+
+def test_the_connection_of_a_known_project_is_checked_now_and_then(
+    ears: Ears, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ears.connected(setup())
+    settle(board)
+    monkeypatch.setattr(ears_module, "_CHECKED_SECONDS", -1.0)
+    ears.connected(setup())
+    assert marked(board) == ("check",)
 
 
 @pytest.mark.parametrize(

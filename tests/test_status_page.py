@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from dgan_backend.loop.board import Board
-from dgan_backend.loop.outcome import NOTE
+from dgan_backend.loop.outcome import FINDINGS, NOTE
 from dgan_backend.loop.wording import in_words, said_of
 from dgan_backend.serving.curve import curve, interval, scale
 from dgan_backend.serving.status_page import page
@@ -95,6 +95,8 @@ def test_what_others_wrote_is_text(tmp_path: Path, board: Board) -> None:
     )
     board.complain(UID, evil, 3)
     board.explain(UID, {3: evil})
+    finding = {"check": evil, "state": "wrong", "text": evil, "remedy": "Mend it."}
+    board.note(UID, FINDINGS, json.dumps([finding]))
     add_version(
         tmp_path,
         10,

@@ -117,6 +117,18 @@ def test_a_mark_becomes_one_job(world: World) -> None:
     assert world.jobs == [(UID, "label", world.board.job(UID, "label"))]
 
 
+def test_a_connection_is_checked_once_label_studio_has_stored_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/setup comes before the backend and its webhook are there."""
+    world.board.mark(UID, "check")
+    world.sweeper.sweep()
+    assert world.jobs == []
+    monkeypatch.setattr(sweeper_module, "_SETTLING_SECONDS", 0.0)
+    world.sweeper.sweep()
+    assert world.works() == ["check"]
+
+
 def test_training_is_asked_for_before_labeling(world: World) -> None:
     world.board.mark(UID, "label")
     world.board.mark(UID, "train")
@@ -241,11 +253,11 @@ def test_looking_again_neither_adds_to_a_mark_nor_ends_a_failed_jobs_wait(
 ) -> None:
     world.site.seen, world.site.unlabeled = "1 1 2026-11-24", 3
     world.look()
-    assert world.marks() == {"train": 1, "label": 1, "make": 0}
+    assert world.marks() == {"train": 1, "label": 1, "check": 0, "make": 0}
     world.board.failed(UID, work)
     world.board.note(UID, "tried", "0")
     world.look()
-    assert world.marks() == {"train": 1, "label": 1, "make": 0}
+    assert world.marks() == {"train": 1, "label": 1, "check": 0, "make": 0}
     assert world.board.waits(UID, work)
 
 

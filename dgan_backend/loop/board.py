@@ -22,8 +22,8 @@ from redis.exceptions import LockError
 
 from dgan_backend.loop.connection import Connection
 
-Work = Literal["train", "label", "make"]
-WORKS: tuple[Work, ...] = ("train", "label", "make")  # the first is the most urgent
+Work = Literal["train", "label", "check", "make"]
+WORKS: tuple[Work, ...] = ("train", "label", "check", "make")  # the first is the most urgent
 LEASE_SECONDS = 10.0
 _RENEWALS = 4  # in a lease's time
 _ERRORS = 20  # kept for each project

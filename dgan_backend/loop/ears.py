@@ -30,6 +30,7 @@ WORK_OF: Mapping[str, tuple[Work, ...]] = {
     "TASKS_CREATED": ("label",),
     "TASKS_DELETED": ("train",),
 }
+_CHECKED_SECONDS = 60.0
 _AFTER = 20.0  # seconds until Label Studio has surely stored what /predict answered
 
 
@@ -40,18 +41,20 @@ class Ears:
         self._board, self._kick = board, kick
 
     def connected(self, body: Mapping[str, Any]) -> None:
-        """A /setup: a new project, or one with another config, is looked at from scratch."""
+        """A /setup: a new project, or one with another config, is looked at from scratch; of any
+        other the connection is checked, but not again and again."""
         connection = Connection.of(body)
         if connection.number is None:
             return
         with _unharmed():
             known = self._board.connection(connection.uid)
-            if known == connection:
-                return
-            self._board.remember(connection)
+            if known != connection:
+                self._board.remember(connection)
             now = connection.schema, connection.extra_params
             if known is None or now != (known.schema, known.extra_params):
                 self._mark([connection.uid], WORKS)
+            elif self._board.marked_ago(connection.uid, "check") > _CHECKED_SECONDS:
+                self._mark([connection.uid], ("check",))
 
     def heard(self, event: Mapping[str, Any]) -> None:
         """A webhook's event, or Start Training."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dgan_backend.loop.training import Trained
 
 NOTE = "training"  # its key among the board's notes
+FINDINGS = "findings"  # of the doctor: a list of what is not "ok"
 
 
 def outcome(project: Project, corrections: Sequence[Correction], trained: Trained) -> str:

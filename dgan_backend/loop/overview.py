@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.loop.board import WORKS, Board, Work
 from dgan_backend.loop.connection import Connection
-from dgan_backend.loop.outcome import NOTE, read_outcome
+from dgan_backend.loop.outcome import FINDINGS, NOTE, read_outcome
 
 if TYPE_CHECKING:
     from dgan_backend.predictor import Predictor
@@ -77,6 +78,7 @@ class Overview:
             "partonomy": project.binding.partonomy.name if project.binding else "",
             "jobs": [self.job(uid, work) for work in WORKS],
             **self.history(project, outcome, version),
+            "findings": json.loads(self._noted(uid, FINDINGS) or "[]"),
             "removed_labels": outcome.get("removed_labels", {}),
             "effort": outcome.get("effort"),
             "empty": [] if untrained else self._empty(uid, project),
@@ -100,6 +102,7 @@ class Overview:
             "partonomy": kept[-1].partonomy,
             "jobs": [],
             **self._told(kept, {}, serving),
+            "findings": [],
             "removed_labels": {},
             "effort": None,
             "empty": [],

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 EVERY = 2.0  # seconds between two passes
 _START_SECONDS = 12.0  # that a job may take from its queue to its lease
+_SETTLING_SECONDS = 5.0  # after /setup, until Label Studio has stored backend and webhook
 _AGAIN_SECONDS = 600.0  # before what could not be labeled is tried once more
 _ONE = "sweeper"
 
@@ -90,6 +91,8 @@ class Sweeper:
         """See to it that a job is under way when there is something to do."""
         board = self._board
         if not board.unsettled(uid, work) or board.busy(uid, work) or board.waits(uid, work):
+            return
+        if work == "check" and board.marked_ago(uid, work) < _SETTLING_SECONDS:
             return
         before = board.job(uid, work)
         if before is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-NAMES = {"train": "Training", "label": "Pre-labeling"}  # of kinds of work
+# Of kinds of work.
+NAMES = {"train": "Training", "label": "Pre-labeling", "check": "Check", "make": "Sampling"}
 
 
 def in_words(seconds: float) -> str:

@@ -7,15 +7,18 @@ the marks that it sees, and leaves the later ones to the next.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import redis
 
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
+from dgan_backend.labelstudio.doctor import examine
 from dgan_backend.labelstudio.images import load_image
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.loop.bench import Bench
@@ -25,7 +28,7 @@ from dgan_backend.loop.ears import why_empty
 from dgan_backend.loop.labeling import Labeler
 from dgan_backend.loop.making import Maker
 from dgan_backend.loop.naming import announce
-from dgan_backend.loop.outcome import NOTE, outcome
+from dgan_backend.loop.outcome import FINDINGS, NOTE, outcome
 from dgan_backend.loop.training import Training, read_corrections
 from dgan_backend.pictures import Picture
 
@@ -45,6 +48,7 @@ def do(bench: Bench, uid: str, work: Work) -> None:
     bodies: Mapping[Work, Callable[[Bench, Connection, Lease], None]] = {
         "train": _train,
         "label": _label,
+        "check": _check,
         "make": _make,
     }
     with bench.board.lease(uid, work) as lease:
@@ -162,6 +166,16 @@ def _label(bench: Bench, connection: Connection, lease: Lease) -> None:
     left = site.count_without(_number(project), version)
     bench.board.note(uid, "unlabeled", f"{version} {left}")
     log.info("Project %s: %d tasks labeled by %s", project.number, labeled.written, version)
+
+
+def _check(bench: Bench, connection: Connection, lease: Lease) -> None:
+    """What Label Studio gets wrong about the project without a word: mended, or told."""
+    project, board = connection.open(), bench.board
+    site, marks = bench.sites.get(project), board.marks(connection.uid, "check")
+    found = examine(site, _number(project), settings=bench.settings, mend=True)
+    lease.check()
+    board.note(connection.uid, FINDINGS, json.dumps([asdict(f) for f in found if f.state != "ok"]))
+    board.settle(connection.uid, "check", marks)
 
 
 def _make(bench: Bench, connection: Connection, lease: Lease) -> None:

@@ -317,6 +317,11 @@ def _effort(project: Json) -> Html | None:
 
 def _notices(project: Json) -> Html | None:
     found = [
+        f"Label Studio, {told['check']}: {told['text']} {told['remedy']}".rstrip()
+        for told in project["findings"]
+        if told["state"] == "wrong"
+    ]
+    found += [
         f"Regions of the label {label}, which the labeling config no longer has, are ignored "
         f"({counted(tasks, 'task')})."
         for label, tasks in project["removed_labels"].items()

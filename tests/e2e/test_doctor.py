@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
+import httpx
 import pytest
 
 from dgan_backend.cli import main
-from dgan_backend.doctor import examine
 from dgan_backend.labelstudio.client import LabelStudioClient
+from dgan_backend.labelstudio.doctor import examine
 from dgan_backend.settings import Settings
 from tests.e2e.conftest import Demo
+from tests.e2e.test_loop import until
 from tests.e2e.test_predictions import setup_version
 
 Faults = Callable[..., dict[str, str]]
@@ -23,8 +26,22 @@ def project(demo: Demo, api: LabelStudioClient) -> Iterator[int]:
     config = api.project(demo.project)["label_config"]
     number = int(api.create_project("doctor", config)["id"])
     api.connect_backend(number, demo.facts["backend_url"], setup_version(demo, api))
+    until(lambda: checked(demo, number), "the check after /setup")
     yield number
     api.request("DELETE", f"/api/projects/{number}/")
+
+
+def told(demo: Demo, project: int) -> dict[str, Any]:
+    """What /status tells of a project."""
+    answer = httpx.get(f"{demo.facts['backend_url']}/status", trust_env=False)
+    projects = answer.raise_for_status().json()["projects"]
+    return next((dict(p) for p in projects if p["project"] == project), {})
+
+
+def checked(demo: Demo, project: int) -> bool:
+    """Whether the job has looked that comes with /setup, and would mend what tests break."""
+    states = {job["work"]: job["state"] for job in told(demo, project).get("jobs", ())}
+    return states.get("check") == "idle"
 
 
 @pytest.fixture
@@ -45,6 +62,21 @@ def address(demo: Demo) -> str:
 
 def test_a_healthy_project(faults: Faults) -> None:
     assert faults() == faults(mend=True) == {}
+
+
+def test_what_can_be_mended_is_mended_when_the_project_is_connected(
+    demo: Demo, api: LabelStudioClient
+) -> None:
+    """A webhook that somebody turned off before the check that comes with /setup."""
+    config = api.project(demo.project)["label_config"]
+    number = int(api.create_project("doctor at once", config)["id"])
+    api.connect_backend(number, demo.facts["backend_url"], setup_version(demo, api))
+    (hook,) = api.webhooks(number)
+    api.request("PATCH", f"/api/webhooks/{hook['id']}/", json={"is_active": False})
+    until(lambda: api.webhooks(number)[0]["is_active"], "a mended webhook")
+    until(lambda: told(demo, number)["findings"], "findings")
+    (finding,) = told(demo, number)["findings"]
+    assert (finding["check"], finding["state"]) == ("webhook delivery", "fixed")
 
 
 def test_the_demo_is_healthy(demo: Demo, api: LabelStudioClient) -> None:
