@@ -16,7 +16,7 @@ from dgan_backend.labelstudio.binding import Binding
 from dgan_backend.labelstudio.images import load_image
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.labelstudio.prompts import read_prompts
-from dgan_backend.labelstudio.regions import to_regions
+from dgan_backend.labelstudio.regions import SPECKS, regions_of
 from dgan_backend.labelstudio.sites import Sites
 from dgan_backend.records import PENDING, SeedLatent, Segmentation, version_name
 from dgan_backend.segmentation_cache import SegmentationCache
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from dgan_backend.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
-
-_SPECKS = 20_000  # polygons leave out islands below this fraction of the picture
 
 
 class Predictor:
@@ -155,15 +153,12 @@ class Predictor:
     def _predict(self, project: Project, version: str, task: object) -> dict[str, Any]:
         segmenter, binding = self._serving(project, version)
         segmentation = self._segment(segmenter, project, version, _checked(task), renew=True)
-        regions = to_regions(
-            segmentation.labels,
-            segmentation.uncertainty,
-            binding,
-            max_uncertainty=segmentation.bound,
-            min_area=segmentation.labels.size // _SPECKS,
-        )
         score = round(float(segmentation.score), 4)
-        return {"result": regions, "score": score, "model_version": version}
+        return {
+            "result": regions_of(segmentation, binding),
+            "score": score,
+            "model_version": version,
+        }
 
     def _answer(
         self, project: Project, version: str, task: object, context: object
@@ -181,7 +176,7 @@ class Predictor:
                 f"its picture is {width} x {height}, but a region was drawn on {drawn_on[1]} x "
                 f"{drawn_on[0]}; load the task again."
             )
-        regions = regions_at(segmentation, prompts, binding, height * width // _SPECKS)
+        regions = regions_at(segmentation, prompts, binding, height * width // SPECKS)
         if not regions:
             what = "there is no part at that place; point at one, or choose a label first."
             return _nothing(version, f"Task {task_id(task)}: {what}")

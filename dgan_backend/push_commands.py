@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dgan_backend.synthesis.pushing import Order, Pushed
     from dgan_backend.synthesis.undoing import Undone
 
+_SHOWN = 20  # tasks that stay
 _DESCRIPTION = """
 Samples pictures, finds their parts with the version that serves the project, leaves out the most
 uncertain tenth, and makes tasks with predictions of the others: in a project beside it, titled
@@ -180,5 +181,7 @@ def _say_pushed(pushed: Pushed) -> None:
 
 def _say_undone(undone: Undone, batch: str) -> None:
     print(f"{undone.removed} tasks of {batch} were deleted, {len(undone.stayed)} stay.")
-    for stayed in undone.stayed:
+    for stayed in undone.stayed[:_SHOWN]:
         print(f"  project {stayed.project}, task {stayed.task}: {stayed.why}.")
+    if len(undone.stayed) > _SHOWN:
+        print(f"  and {len(undone.stayed) - _SHOWN} more")

@@ -23,6 +23,9 @@ import numpy.typing as npt
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio import bitmask, brush, polygon
 from dgan_backend.labelstudio.binding import Binding
+from dgan_backend.records import Segmentation
+
+SPECKS = 20_000  # polygons leave out islands below this fraction of the picture
 
 LabelMap = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -54,6 +57,17 @@ def to_regions(
         if mask.any():
             regions += mask_regions(mask, index, uncertainty, binding, max_uncertainty)
     return regions
+
+
+def regions_of(found: Segmentation, binding: Binding) -> list[Region]:
+    """Regions of what a version found in a picture; outlines without the smallest islands."""
+    return to_regions(
+        found.labels,
+        found.uncertainty,
+        binding,
+        max_uncertainty=found.bound,
+        min_area=found.labels.size // SPECKS,
+    )
 
 
 def mask_regions(

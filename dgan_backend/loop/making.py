@@ -57,10 +57,11 @@ class Maker:
         if not wanted:
             return 0
         try:
-            reference = starting_generator(project)
-            if version is not None:
-                reference = self._registry.segmenter(version).card.generator
-            generator = load_generator(reference, self._device)
+            generator = (
+                load_generator(starting_generator(project), self._device)
+                if version is None
+                else self._registry.segmenter(version).generator
+            )
         except DganError as error:  # it will be no better the next time
             log.warning("%s: no seed tasks: %s", project.name, error)
             self._complain(f"No pictures to begin with could be made: {error}")

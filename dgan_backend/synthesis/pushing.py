@@ -11,7 +11,7 @@ from dgan_backend.labelstudio.binding import Binding
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.corrections import MARK, regions_hash
 from dgan_backend.labelstudio.project import Project
-from dgan_backend.labelstudio.regions import Region, to_regions
+from dgan_backend.labelstudio.regions import regions_of
 from dgan_backend.records import Segmentation
 from dgan_backend.segmentation_cache import SegmentationCache
 from dgan_backend.segmenter import Segmenter
@@ -139,9 +139,7 @@ class Pusher:
 
     def _draft(self, batch: Batch, seed: int, annotations: bool) -> Draft:
         version, found = self._segmenter.version, self._segmented(seed)
-        regions: list[Region] = to_regions(
-            found.labels, found.uncertainty, self._binding, max_uncertainty=found.bound
-        )
+        regions = regions_of(found, self._binding)
         score = round(float(found.score), 4)
         told = Mark(
             batch.kind, batch.name, version, score, regions_hash(regions) if annotations else ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +21,21 @@ from dgan_backend.labelstudio.binding import Binding, bind
 from dgan_backend.labelstudio.client import LabelStudioClient, TaskSummary
 from dgan_backend.labelstudio.config import labeling_config, parse_config
 from dgan_backend.labelstudio.regions import to_label_map, to_regions
-from dgan_backend.partonomy import load_partonomy
+from dgan_backend.loop.training import read_corrections
+from dgan_backend.partonomy import from_labels, load_partonomy
+from dgan_backend.pictures import decode_picture
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.fit import UNetSettings
 from dgan_backend.student.student import StudentSettings
+from dgan_backend.synthesis import sister
+from dgan_backend.synthesis.batch import Mark, first_seed
 from tests.e2e.conftest import Demo
 
 REFERENCE = Path(__file__).parents[1] / "data" / "toonhead" / "reference.npz"
 TONGUE, BEARD = 9, 10
 OUTSIDE = 40  # pictures that are imported
 CORRECTED = 8  # of them
+SYNTHETIC = 4  # tasks after each version
 SECONDS = 300.0
 
 
@@ -53,7 +61,10 @@ class Team:
 
     def connect(self) -> None:
         self.api.connect_backend(
-            self.project, self.demo.facts["backend_url"], title=self.shown_version
+            self.project,
+            self.demo.facts["backend_url"],
+            title=self.shown_version,
+            extra_params={"synthetic_per_version": SYNTHETIC},
         )
 
     @property
@@ -80,6 +91,29 @@ class Team:
         regions = to_regions(self.pairs.masks[n], None, self.binding)
         body = {"result": regions, "parent_prediction": prediction["id"]}
         self.api.request("POST", f"/api/tasks/{self.tasks[n]}/annotations/", json=body)
+
+    def push(self, *words: str) -> str:
+        """What `dgan-backend push` says."""
+        facts = self.demo.facts
+        command = [sys.executable, "-m", "dgan_backend.cli", "push"]
+        env = {"MODEL_DIR": str(self.demo.state / "models"), "THREADS": "1"}
+        env |= {"LABEL_STUDIO_URL": facts["label_studio_url"]}
+        env |= {"LABEL_STUDIO_API_KEY": facts["token"]}
+        done = subprocess.run(
+            [*command, "--project", str(self.project), *words],
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def touch(self, annotated: int, skipped: int, begun: int) -> None:
+        """As a person does: tasks with an annotation, a skip and a draft."""
+        for task, body in ((annotated, {"result": []}), (skipped, {"was_cancelled": True})):
+            body = {"result": [], **body}
+            self.api.request("POST", f"/api/tasks/{task}/annotations/", json=body)
+        self.api.request("POST", f"/api/tasks/{begun}/drafts", json={"result": [], "lead_time": 1})
 
     def ious(self, tasks: list[int]) -> np.ndarray[Any, Any]:
         """IoU of each class of the stored predictions, over these tasks."""
@@ -156,6 +190,64 @@ def test_label_studio_shows_the_version_and_its_scores(team: Team) -> None:
     assert team.api.backends(team.project)[0]["title"] == version
 
 
+def test_the_new_version_brings_synthetic_tasks_into_a_project_beside_it(team: Team) -> None:
+    version = team.summaries()[team.tasks[-1]].versions[0]
+    until(lambda: len(_synthetic(team, version)) == SYNTHETIC, "synthetic tasks")
+    assert set(team.summaries()) == set(team.tasks)  # nobody's queue is flooded
+    for task in _synthetic(team, version):
+        assert task.data["dgan"]["batch"] == f"{version}-x{SYNTHETIC}-s{first_seed(version)}"
+        assert task.data["latent"]["generator"].startswith("toonhead-")
+
+
+def test_pushed_tasks_arrive_once_with_labels_and_leave_again(team: Team) -> None:
+    said = team.push("--count", "20", "--seed", "77")
+    batch = said.split()[-1]
+    pushed = _synthetic(team, batch=batch)
+    assert len(pushed) == 20
+    assert team.push("--count", "20", "--seed", "77").startswith("0 tasks were made")
+    assert len(_synthetic(team, batch=batch)) == 20
+    opened = team.api.task(pushed[0].id)  # as a person opens it
+    (prediction,) = opened["predictions"]
+    assert prediction["result"] and prediction["model_version"] == pushed[0].data["dgan"]["version"]
+    assert prediction["score"] == pushed[0].data["dgan"]["score"]
+    picture = decode_picture(team.api.get_bytes(pushed[0].data["image"]))
+    seed = pushed[0].data["latent"]["seed"]
+    assert (picture == Segmenter.load("toonhead").segment_seed(seed).image).all()
+    team.touch(*(task.id for task in pushed[:3]))
+    said = team.push("--undo", batch)
+    assert said.startswith(f"17 tasks of {batch} were deleted, 3 stay.")
+    assert {task.id for task in _synthetic(team, batch=batch)} == {t.id for t in pushed[:3]}
+
+
+def test_annotations_of_ours_are_no_corrections(team: Team) -> None:
+    before = read_corrections(team.api, team.project)
+    said = team.push("--count", "2", "--seed", "500", "--annotations", "--same-project")
+    assert len(read_corrections(team.api, team.project)) == len(before) == CORRECTED
+    assert team.push("--undo", said.split()[-1]).startswith("2 tasks")
+
+
+def test_label_studio_asks_for_the_least_sure_first(team: Team) -> None:
+    team.push("--count", "2", "--seed", "900", "--for-labeling")
+    team.api.update_project(team.project, sampling="Uncertainty sampling")
+    following = team.api.request("GET", f"/api/projects/{team.project}/next")
+    free = [task for task in team.summaries().values() if not task.touched]
+    scores = {task.id: team.api.predictions(task.id)[0]["score"] for task in free}
+    assert following["id"] == min(scores, key=lambda task: scores[task])
+    assert sum(task.data.get("dgan", {}).get("kind") == "for labeling" for task in free) == 2
+
+
+def test_a_project_with_labels_nobody_has_seen_gets_pictures_to_begin_with(
+    demo: Demo, api: LabelStudioClient
+) -> None:
+    config = labeling_config(from_labels("own", ["crown", "brim", "ribbon"]))
+    project = int(api.create_project("Loop: nothing is known", config)["id"])
+    api.connect_backend(project, demo.facts["backend_url"])
+    until(lambda: len(list(api.summaries(project))) == 16, "seed tasks")
+    for task in api.summaries(project):
+        assert task.data["dgan"]["kind"] == "seed" and not task.predictions
+        assert decode_picture(api.get_bytes(task.data["image"])).shape == (64, 64, 3)
+
+
 def test_another_project_of_the_same_parts_is_not_touched(
     team: Team, demo: Demo, api: LabelStudioClient, tmp_path: Path
 ) -> None:
@@ -171,6 +263,15 @@ def _all_of_one_later_version(team: Team, tasks: list[int]) -> str:
     version = found.pop() if len(found) == 1 else ()
     first = f"p{team.project}-toonhead-v0001"
     return version[0] if len(version) == 1 and version[0] != first else ""
+
+
+def _synthetic(team: Team, version: str = "", batch: str = "") -> list[TaskSummary]:
+    """Tasks in the sister project, of a version or a batch."""
+    found = sister.find(team.api, team.project)
+    tasks = [] if found is None else team.api.summaries(int(found["id"]))
+    marks = [(task, Mark.of(task.data)) for task in tasks]
+    told = [(task, mark) for task, mark in marks if mark is not None]
+    return [t for t, m in told if version in ("", m.version) and batch in ("", m.batch)]
 
 
 def _settled(team: Team, tasks: list[int]) -> bool:
