@@ -10,7 +10,8 @@ async function renew() {
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
     const text = await answer.text();
-    const main = new DOMParser().parseFromString(text, "text/html").querySelector("main");
+    const part = text.slice(text.indexOf("<main"), text.lastIndexOf("</main>") + 7);
+    const main = new DOMParser().parseFromString(part, "text/html").querySelector("main");
     if (answer.ok && main && !busyWriting()) {
       const before = opened();
       document.querySelector("main").replaceWith(main);

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from dgan_backend.cli import main
 from dgan_backend.demo import project as demo_project
@@ -43,9 +43,16 @@ class Desk:
         self.tasks = api.upload_files(self.project, pictures)
         self.corrected: list[int] = []
 
+    @property
+    def address(self) -> str:
+        return f"{self.demo.facts['backend_url']}/status"
+
+    def section(self, page: Page) -> Locator:
+        """The project's part of the status page."""
+        return page.locator("section", has=page.locator(f'h2:has-text("#{self.project}")'))
+
     def status(self, **query: Any) -> Json:
-        address = f"{self.demo.facts['backend_url']}/status"
-        answer = httpx.get(address, params=query, trust_env=False, timeout=30)
+        answer = httpx.get(self.address, params=query, trust_env=False, timeout=30)
         return dict(answer.raise_for_status().json())
 
     def told(self) -> Json:
@@ -103,10 +110,10 @@ class Desk:
         size = region["original_height"], region["original_width"]
         return np.asarray(brush.decode(region["value"]["rle"], *size)) > 0
 
-    def shoot(self, name: str, whole: bool = False) -> Path:
-        path = self._shots / f"{name}.png"
-        self.page.screenshot(path=path, full_page=whole)
-        return path
+    def shoot(self, name: str, page: Page | None = None) -> None:
+        """page: another than Label Studio's, whole."""
+        shown = page or self.page
+        shown.screenshot(path=self._shots / f"{name}.png", full_page=page is not None)
 
 
 @pytest.fixture(scope="module")
@@ -145,49 +152,58 @@ def _labeled(desk: Desk) -> list[int]:
     return [task.id for task in desk.api.summaries(desk.project) if task.predictions]
 
 
-def test_the_page_shows_it(desk: Desk) -> None:
-    page, name = desk.page, f"p{desk.project}-toonhead-v0001"
+@pytest.fixture
+def status_page(desk: Desk) -> Iterator[Page]:
+    """A window of its own, which notes what it asked for and what it complained of."""
+    browser = desk.page.context.browser
+    assert browser is not None
+    page = browser.new_page(viewport={"width": 1100, "height": 860})
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
     wrong: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-    desk.until(lambda told: all(j["state"] == "idle" for j in told["jobs"]), "the end of jobs")
-    page.goto(f"{desk.demo.facts['backend_url']}/status")
-    section = page.locator("section", has=page.locator(f'h2:has-text("#{desk.project}")')).last
-    expect(section).to_contain_text(name)
-    expect(section).to_contain_text("Heads of the night shift")
-    expect(section.locator(".heat")).to_contain_text(PART)
-    desk.shoot("status", whole=True)
-    ours = desk.demo.facts["backend_url"]
-    assert [url for url in asked if not url.startswith((ours, "data:"))] == []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(desk.address)
+    yield page
+    page.close()
+    assert [url for url in asked if not url.startswith((desk.address, "data:"))] == []
     assert wrong == []
 
 
-def test_a_question_is_answered_on_the_page(desk: Desk) -> None:
-    page = desk.page
-    page.fill("input[name=task]", str(desk.tasks[0]))
-    page.click("text=Tell me")
-    expect(page.locator(".answer")).to_contain_text(f"p{desk.project}-toonhead-v0001")
-    desk.shoot("status-task")
+def test_the_page_shows_it(desk: Desk, status_page: Page) -> None:
+    desk.until(lambda told: all(j["state"] == "idle" for j in told["jobs"]), "the end of jobs")
+    section = desk.section(status_page)
+    expect(section).to_contain_text(f"p{desk.project}-toonhead-v0001", timeout=SHOWN)
+    expect(section).to_contain_text("Heads of the night shift")
+    expect(section.locator(".heat")).to_contain_text(PART)
+    desk.shoot("status", status_page)
+    status_page.set_viewport_size({"width": 390, "height": 844})
+    desk.shoot("status-phone", status_page)
 
 
-def test_it_renews_itself_and_pauses_and_resumes(desk: Desk) -> None:
+def test_a_question_is_answered_on_the_page(desk: Desk, status_page: Page) -> None:
+    status_page.fill("input[name=task]", str(desk.tasks[0]))
+    status_page.click("text=Tell me")
+    answer = status_page.locator(".answer")
+    expect(answer).to_contain_text(f"new to version p{desk.project}-toonhead-v0001")
+    desk.shoot("status-task", status_page)
+
+
+def test_it_renews_itself_and_pauses_and_resumes(desk: Desk, status_page: Page) -> None:
     """While it is paused, what people submit waits; then it is learned from."""
-    page, task = desk.page, desk.tasks[1]
-    page.goto(f"{desk.demo.facts['backend_url']}/status")
-    section = page.locator("section", has=page.locator(f'h2:has-text("#{desk.project}")')).last
+    task, section = desk.tasks[1], desk.section(status_page)
     section.locator("text=Pause").click()
     expect(section.locator(".chip.held", has_text="paused")).to_be_visible()
     (prediction,) = desk.api.predictions(task)
     body = {"result": prediction["result"][:-1], "parent_prediction": prediction["id"]}
     desk.api.request("POST", f"/api/tasks/{task}/annotations/", json=body)
-    expect(section).to_contain_text("waits until the project goes on", timeout=30_000)
+    expect(section).to_contain_text("waits until the project goes on", timeout=SHOWN)
     time.sleep(6)  # three passes of the sweeper
     assert not any(task in version["new"] for version in desk.told()["versions"])
-    desk.shoot("status-paused")
+    desk.shoot("status-paused", status_page)
     section.locator("text=Resume").click()
-    expect(section.locator("progress, .chip.busy").first).to_be_visible(timeout=60_000)
-    desk.shoot("status-working")
+    expect(section.locator(".chip.busy").first).to_be_visible(timeout=SHOWN)
+    desk.shoot("status-working", status_page)
     desk.until(lambda told: any(task in v["new"] for v in told["versions"]), "a version")
 
 
