@@ -196,7 +196,7 @@ def _corrections(project: Json) -> str:
 def _quality(project: Json) -> tuple[str, str]:
     compared = [v for v in project["versions"] if v["validation"] and not v["held_back"]]
     if not compared:
-        return "–", "compared once 4 pictures are corrected"
+        return "–", "nothing to compare by yet"
     told = compared[-1]["validation"]
     on = f"v{compared[-1]['number']}, {told['difference']:+.3f} on {told['pictures']} pictures"
     return f"{told['candidate']:.3f}", on

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Page, expect
 
 from dgan_backend import metrics
 from dgan_backend.fitting import FitPlan
@@ -188,6 +189,18 @@ def test_label_studio_shows_the_version_and_its_scores(team: Team) -> None:
     version = team.summaries()[team.tasks[-1]].versions[0]
     assert team.api.project(team.project)["model_version"] == version
     assert team.api.backends(team.project)[0]["title"] == version
+
+
+def test_the_status_page_shows_what_was_learned(
+    team: Team, demo: Demo, page: Page, screenshots: Path
+) -> None:
+    page.set_viewport_size({"width": 900, "height": 860})
+    page.goto(f"{demo.facts['backend_url']}/status")
+    section = page.locator("section", has=page.locator(f'h2:has-text("#{team.project}")'))
+    expect(section.locator(".curve")).to_be_visible()  # versions were compared
+    expect(section.locator(".heat")).to_contain_text("beard")
+    expect(section).to_contain_text(f"{CORRECTED}all learned from")
+    section.screenshot(path=screenshots / "status-loop.png")
 
 
 def test_the_new_version_brings_synthetic_tasks_into_a_project_beside_it(team: Team) -> None:
