@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,6 +22,7 @@ from dgan_backend.labeled import LabeledPictures, load_pairs
 from dgan_backend.labelstudio.binding import Binding, bind
 from dgan_backend.labelstudio.client import LabelStudioClient, TaskSummary
 from dgan_backend.labelstudio.config import labeling_config, parse_config
+from dgan_backend.labelstudio.project import project_uid
 from dgan_backend.labelstudio.regions import to_label_map, to_regions
 from dgan_backend.loop.training import read_corrections
 from dgan_backend.partonomy import from_labels, load_partonomy
@@ -261,13 +263,32 @@ def test_a_project_with_labels_nobody_has_seen_gets_pictures_to_begin_with(
         assert decode_picture(api.get_bytes(task.data["image"])).shape == (64, 64, 3)
 
 
-def test_another_project_of_the_same_parts_is_not_touched(
+def test_projects_do_not_see_each_others_versions(
     team: Team, demo: Demo, api: LabelStudioClient, tmp_path: Path
 ) -> None:
+    """Another one of the same parts, and two of different ones."""
     other = Team(demo, api, "Loop: another project", [60, 61, 62])
     other.connect()
     other.import_pictures(tmp_path / "other")
     until(lambda: other.labeled_by("toonhead-shipped", other.tasks), "pre-labels")
+    trained = team.summaries()[team.tasks[-1]].versions
+    assert _served(demo, api, team.project) == list(trained)
+    assert _served(demo, api, other.project) == ["toonhead-shipped"]
+    for labels in (["crown", "brim"], ["leaf", "stem"]):
+        config = labeling_config(from_labels("own", labels))
+        project = int(api.create_project(f"Loop: {labels[0]}", config)["id"])
+        extra = {"seed_tasks": 0}
+        api.connect_backend(project, demo.facts["backend_url"], extra_params=extra)
+        assert _served(demo, api, project) == [f"project-{project}-untrained"]
+    assert _served(demo, api, team.project) == list(trained)
+
+
+def _served(demo: Demo, api: LabelStudioClient, project: int) -> list[str]:
+    """What /versions says to a project."""
+    body = {"project": project_uid(api.project(project))}
+    url = f"{demo.facts['backend_url']}/versions"
+    answer = httpx.post(url, json=body, trust_env=False).raise_for_status()
+    return list(answer.json()["versions"])
 
 
 def _all_of_one_later_version(team: Team, tasks: list[int]) -> str:
