@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dgan_backend.generators import Generator
 
-_ROUNDS = 25
+_ROUNDS, _RUNS = 25, 8
 _BATCH = 512  # latents that are mapped together
 
 
@@ -32,20 +32,30 @@ def latents(generator: Generator, seeds: Sequence[int]) -> Tensor:
     return torch.cat([generator.mapping(part, truncation=psi)[:, 0] for part in z.split(_BATCH)])
 
 
-def medoids(points: Tensor, count: int, seed: int = 0) -> list[int]:
-    """Indices of `count` different ones of points [N, D] that lie near the means of k-means.
-
-    Raises ValueError when there are fewer points.
+def medoids(points: Tensor, count: int) -> list[int]:
+    """Indices of `count` different ones of points [N, D] that lie near the means of k-means, the
+    best of a few runs. Raises ValueError when there are fewer points.
     """
     if not 0 < count <= len(points):
         raise ValueError(f"{count} of {len(points)} points cannot be chosen.")
+    runs = [_means(points, count, seed) for seed in range(_RUNS)]
+    return _distinct(torch.cdist(min(runs, key=lambda means: _spent(points, means)), points))
+
+
+def _means(points: Tensor, count: int, seed: int) -> Tensor:
+    """[count, D]."""
     means = points[_spread(points, count, seed)]
     for _ in range(_ROUNDS):
         nearest = torch.cdist(points, means).argmin(dim=1)
-        sizes = torch.bincount(nearest, minlength=count).clamp_min(1)
+        sizes = torch.bincount(nearest, minlength=count)[:, None]
         sums = torch.zeros_like(means).index_add_(0, nearest, points)
-        means = torch.where((sums == 0).all(dim=1, keepdim=True), means, sums / sizes[:, None])
-    return _distinct(torch.cdist(means, points))
+        means = torch.where(sizes > 0, sums / sizes.clamp_min(1), means)
+    return means
+
+
+def _spent(points: Tensor, means: Tensor) -> float:
+    """Sum of squared distances to the nearest mean, which k-means makes small."""
+    return float((torch.cdist(points, means).min(dim=1).values ** 2).sum())
 
 
 def _spread(points: Tensor, count: int, seed: int) -> list[int]:
