@@ -132,7 +132,7 @@ def test_a_job_that_was_killed_makes_what_lacks(
     world.connect(tmp_path, generator=generator, seed_tasks=CHUNK + 5)
     checks = [0]
 
-    def dying(bench: Bench, lease: Any) -> Any:
+    def dying(bench: Bench, uid: str, lease: Any) -> Any:
         def check() -> None:
             checks[0] += 1
             if checks[0] == 4:  # the second chunk is uploaded, and not imported
@@ -148,6 +148,20 @@ def test_a_job_that_was_killed_makes_what_lacks(
     world.make()
     seeds = {task["data"]["latent"]["seed"] for task in world.studio.of(7)}
     assert len(seeds) == len(world.studio.of(7)) == len(world.studio.files) == CHUNK + 5
+
+
+def test_a_project_that_is_paused_meanwhile_gets_the_rest_when_it_goes_on(
+    world: World, tmp_path: Path, generator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_TELL_SECONDS", 0.0)
+    world.connect(tmp_path, generator=generator, seed_tasks=CHUNK + 5)
+    world.studio.before["GET /api/projects/7/file-uploads"] = lambda: world.board.pause(UID, True)
+    world.make()
+    assert not world.studio.of(7) and world.board.unsettled(UID, "make")
+    assert not world.complaints()
+    world.board.pause(UID, False)
+    world.make()
+    assert len(world.studio.of(7)) == CHUNK + 5
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -190,7 +191,7 @@ def _make(bench: Bench, connection: Connection, lease: Lease) -> None:
         project,
         device=bench.settings.device,
         complain=lambda text: board.complain(uid, text),
-        check=_giving_way(bench, lease),
+        check=_giving_way(bench, uid, lease),
         progress=_telling(bench, uid, "make"),
     )
     maker.seeds()
@@ -205,18 +206,20 @@ class MakesWay(DganError):
     """There is something more urgent; what is not made yet is made afterwards."""
 
 
-def _giving_way(bench: Bench, lease: Lease) -> Callable[[], None]:
-    """A check that also raises when some project waits to be trained or labeled: making tasks may
-    take long, and nobody waits for them."""
-    board, looked = bench.board, _Told()
+def _giving_way(bench: Bench, uid: str, lease: Lease) -> Callable[[], None]:
+    """As `_checking`, but it also raises when some project waits to be trained or labeled: making
+    tasks may take long, and nobody waits for them."""
+    board, looked, stop = bench.board, _Told(), _checking(bench, uid, lease)
 
     def waits(uid: str, work: Work) -> bool:
         free = not board.busy(uid, work) and not board.waits(uid, work) and not board.paused(uid)
         return free and board.unsettled(uid, work)
 
     def check() -> None:
-        lease.check()
-        if looked.due():
+        stop()
+        if not looked.due():
+            return
+        with suppress(redis.RedisError):  # the lease is lost soon, or Redis is there again
             for connection in board.connections():
                 if waits(connection.uid, "train") or waits(connection.uid, "label"):
                     raise MakesWay(f"Tasks wait until project {connection.number} is served.")
