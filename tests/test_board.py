@@ -66,6 +66,7 @@ def test_a_forgotten_project_leaves_no_key_behind(board: Board, client: redis.Re
         board.serving(uid, [1, 2])
         board.note(uid, "annotations", "3")
         board.complain(uid, "It failed.", 3)
+        board.explain(uid, {3: "It is broken."})
         for work in WORKS:
             board.mark(uid, work)
             board.settle(uid, work, 1)
@@ -90,7 +91,7 @@ def test_a_forgotten_project_leaves_no_key_behind(board: Board, client: redis.Re
     everything(UID)
     everything(OTHER)
     before = told(OTHER)
-    assert len(before) == 30
+    assert len(before) == 31
     board.forget(UID)
     assert told(UID) == {}
     assert told(OTHER) == before
@@ -314,3 +315,23 @@ def test_the_last_complaints_are_kept_the_newest_first(board: Board) -> None:
     assert [c["text"] for c in told] == ["of no task", *(f"number {n}" for n in range(24, 5, -1))]
     assert [c["task"] for c in told[:2]] == [None, 24]
     assert time.time() - told[0]["time"] < 5
+
+
+def test_reasons_of_empty_tasks_are_kept_until_they_have_regions(board: Board) -> None:
+    board.explain(UID, {3: "Broken.", 4: "Gone.", 5: ""})
+    assert {task: told["reason"] for task, told in board.explained(UID).items()} == {
+        3: "Broken.", 4: "Gone.",
+    }  # fmt: skip
+    board.explain(UID, {3: "", 4: "Broken."})
+    assert [(t, told["reason"]) for t, told in board.explained(UID).items()] == [(4, "Broken.")]
+    board.explain(UID, {})
+    assert board.explained(OTHER) == {}
+
+
+def test_how_long_a_failed_job_waits_is_told(board: Board) -> None:
+    assert board.retry_seconds(UID, "train") is None
+    board.failed(UID, "train")
+    left = board.retry_seconds(UID, "train")
+    assert left is not None and 4 < left <= 5
+    board.mark(UID, "train")
+    assert board.retry_seconds(UID, "train") is None

@@ -14,6 +14,7 @@ from dgan_backend.loop import ears as ears_module
 from dgan_backend.loop.board import WORKS, Board
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.ears import WORK_OF, Ears
+from dgan_backend.records import PENDING
 from tests.boards import embedded_redis, redis_that_is_gone
 
 CREATED = 1795491060
@@ -237,3 +238,22 @@ def test_without_redis_nothing_is_raised(tmp_path: Path, caplog: pytest.LogCaptu
         served.append(1)
     assert served
     assert caplog.text.count("Redis cannot be reached") == 5
+
+
+def test_what_predict_said_of_each_task_is_remembered(ears: Ears, board: Board) -> None:
+    tasks = [{"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}, "no task", {"id": "x"}]
+    entry = {"result": [], "score": 0.0, "model_version": "v"}
+    entries = [
+        {**entry, "result": ["a region"]},
+        {**entry, "reason": "Task 2: broken."},
+        entry,
+        {**entry, "model_version": PENDING, "reason": "It is labeled in a moment."},
+        entry,
+        entry,
+    ]
+    ears.answered(UID, tasks, entries)
+    found = {task: told["reason"] for task, told in board.explained(UID).items()}
+    assert found == {
+        2: "Task 2: broken.",
+        3: "No part was found in its picture; is it of the domain?",
+    }
