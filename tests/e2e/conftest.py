@@ -148,11 +148,16 @@ def _free_ports(count: int) -> list[int]:
 
 
 def settled(api: LabelStudioClient, project: int, version: str, seconds: float = 240.0) -> None:
-    """Wait until each task has one prediction, of that version, whoever asked for them when."""
+    """Wait until each task has one prediction, of that version, whoever asked for them when.
+
+    Label Studio's own count of a task's predictions is too high after a race; the predictions
+    themselves are counted.
+    """
     began = time.monotonic()
     while True:
-        found = [(task.predictions, task.versions) for task in api.summaries(project)]
-        if found and set(found) == {(1, (version,))}:
+        tasks = list(api.summaries(project))
+        found = {task.versions for task in tasks}
+        if found == {(version,)} and all(len(api.predictions(task.id)) == 1 for task in tasks):
             return
         assert time.monotonic() - began < seconds, found
         time.sleep(1)
