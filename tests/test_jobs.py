@@ -159,6 +159,16 @@ def test_the_next_jobs_process_waits_and_dies_with_its_worker(
         time.sleep(0.05)
 
 
+def test_a_job_that_a_worker_took_and_never_began_is_gone(client: redis.Redis) -> None:
+    jobs.enqueue(client, "17.0", "train", "one")
+    jobs.enqueue(client, "17.0", "train", "two")
+    assert jobs.state_of(client, "one") == jobs.state_of(client, "two") == ("queued", 0.0)
+    assert client.lpop("rq:queue:dgan-train") == b"one"  # and the worker is killed right then
+    assert jobs.state_of(client, "one") == ("", 0.0)
+    assert jobs.state_of(client, "two") == ("queued", 0.0)
+    assert jobs.state_of(client, "three") == ("", 0.0)
+
+
 def test_a_failing_job_says_why(served: Settings, client: redis.Redis) -> None:
     job = jobs.queue(client, "label").enqueue("dgan_backend.jobs.no_such_job")
     with start_worker(served, "--burst") as worker:

@@ -85,6 +85,11 @@ class Studio:
             )
         self._around(self.after, "summaries")
 
+    def with_predictions(
+        self, project: int, tasks: Sequence[int]
+    ) -> list[tuple[TaskSummary, list[dict[str, Any]]]]:
+        return [(task, self.predictions(task.id)) for task in self.summaries(project, tasks=tasks)]
+
     def predictions(self, task: int) -> list[dict[str, Any]]:
         return [dict(p) for p in self.stored.values() if p["task"] == task]
 
@@ -440,3 +445,13 @@ def test_a_lease_that_is_lost_while_the_job_computes_ends_it_before_the_write() 
     with pytest.raises(Lost):
         run(studio, lambda task: lost.append(1) or predict(task), check=check)
     assert studio.calls == []
+
+
+def test_a_prediction_that_somebody_deletes_meanwhile_ends_nothing() -> None:
+    studio = Studio(3)
+    for task in studio.tasks:
+        studio.has(task, OLD)
+    studio.before["update_prediction"] = [lambda: studio.stored.clear()]
+    run(studio)
+    assert run(studio).written == 3
+    assert {tuple(studio.versions(task)) for task in studio.tasks} == {(NEW,)}

@@ -183,6 +183,15 @@ class LabelStudioClient:
         for task in self._pages(project, {"query": json.dumps(query)}):
             yield TaskSummary.of(task)
 
+    def with_predictions(
+        self, project: int, tasks: Sequence[int]
+    ) -> Iterator[tuple[TaskSummary, list[dict[str, Any]]]]:
+        """These tasks with all their predictions, the oldest first."""
+        query = {"selectedItems": {"all": False, "included": list(tasks)}}
+        for task in self._pages(project, {"query": json.dumps(query), "fields": "all"}):
+            found = sorted(task["predictions"], key=lambda prediction: int(prediction["id"]))
+            yield TaskSummary.of(task), found
+
     def fingerprint(self, project: int) -> str:
         """Of all submitted annotations: differs when one was added, changed or deleted."""
         query = {"filters": _annotated(True), "ordering": ["-tasks:updated_at"]}

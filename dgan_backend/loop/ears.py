@@ -30,7 +30,7 @@ WORK_OF: Mapping[str, tuple[Work, ...]] = {
     "TASKS_CREATED": ("label",),
     "TASKS_DELETED": ("train",),
 }
-_CHECKED_SECONDS = 60.0
+_CHECKED_SECONDS = 600.0  # a version that is announced makes Label Studio call /setup as well
 _AFTER = 20.0  # seconds until Label Studio has surely stored what /predict answered
 
 

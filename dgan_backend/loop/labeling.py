@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from dgan_backend.labelstudio.client import LabelStudioClient, TaskSummary
+from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError, TaskSummary
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.records import PENDING, is_own_version
 
@@ -21,6 +21,7 @@ _LONGEST_WAIT = 30.0  # seconds, for predictions that Label Studio is storing
 _PAUSE = 1.0
 
 Entry = Mapping[str, Any]
+Prediction = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Labeled:
 
     written: int
     postponed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A task and those of its predictions that are ours, the oldest first."""
+
+    task: TaskSummary
+    ours: list[Prediction]
 
 
 class Labeler:
@@ -65,7 +74,9 @@ class Labeler:
         of older versions."""
         found = list(self._site.summaries(self._number, annotated=False))
         todo = [task for task in found if self._needs(task)]
-        self._tidy(task for task in found if task.predictions > 1 and not self._needs(task))
+        several = [t.id for t in found if t.predictions > 1 and not self._needs(t)]
+        for some in _chunks(several):
+            self._tidy(some)
         todo.sort(key=lambda task: (self._rank(task), task.id))
         done, written, postponed, racing = 0, 0, [], []
         for chunk, entries in self._ahead(todo):
@@ -78,10 +89,10 @@ class Labeler:
         self._await([task.id for task in racing])
         for chunk in _chunks(racing):
             ids = [task.id for task in chunk]
-            entries = self._entries(self._still(ids))
+            entries = self._entries([found.task for found in self._still(ids)])
             postponed += [task for task, entry in entries.items() if "result" not in entry]
             written += self._write(entries)
-            self._tidy(self._site.summaries(self._number, tasks=ids))
+            self._tidy(ids)
         return Labeled(written, tuple(postponed))
 
     def _ahead(
@@ -110,9 +121,20 @@ class Labeler:
         own = _own(task, self._number)
         return 0 if not own else 1 if PENDING in own else 2
 
-    def _still(self, tasks: Sequence[int]) -> list[TaskSummary]:
-        found = self._site.summaries(self._number, tasks=tasks) if tasks else []
-        return [task for task in found if self._needs(task)]
+    def _still(self, tasks: Sequence[int]) -> list[Looked]:
+        return [found for found in self._looked(tasks) if self._needs(found.task)]
+
+    def _looked(self, tasks: Sequence[int]) -> list[Looked]:
+        """How these tasks are now. Label Studio's own count of predictions is not gone by: it is
+        off after races."""
+        found = self._site.with_predictions(self._number, tasks) if tasks else []
+        return [
+            Looked(
+                task,
+                [p for p in predictions if is_own_version(str(p["model_version"]), self._number)],
+            )
+            for task, predictions in found
+        ]
 
     def _entries(self, tasks: Sequence[TaskSummary]) -> dict[int, Entry]:
         entries = {}
@@ -128,18 +150,13 @@ class Labeler:
             return 0
         now = self._still(list(ready))
         self._check()
-        new = [task.id for task in now if not _own(task, self._number)]
+        new = [found.task.id for found in now if not found.ours]
         self._import([{"task": task, **_fields(ready[task])} for task in new])
-        for task in now:
-            if _own(task, self._number):
-                self._replace(task.id, ready[task.id])
-        written = self._site.summaries(self._number, tasks=list(ready))
-        self._tidy(task for task in written if not self._is_tidy(task))
+        for found in now:
+            if found.ours:
+                self._replace(found.ours, ready[found.task.id])
+        self._tidy(list(ready))
         return len(now)
-
-    def _is_tidy(self, task: TaskSummary) -> bool:
-        """By Label Studio's own count, which suits tasks that nobody else writes to."""
-        return task.predictions == 1 and _own(task, self._number) == [self._version]
 
     def _import(self, predictions: list[dict[str, Any]]) -> None:
         if not predictions:
@@ -154,33 +171,28 @@ class Labeler:
                 len(predictions),
             )
 
-    def _replace(self, task: int, entry: Entry) -> None:
+    def _replace(self, ours: Sequence[Prediction], entry: Entry) -> None:
         """Put an entry into the place of our first prediction; `_tidy` removes the others."""
-        ours = self._predictions(task)
-        if ours and all(p["model_version"] != self._version for p in ours):
-            self._check()
+        if any(p["model_version"] == self._version for p in ours):
+            return
+        self._check()
+        try:
             self._site.update_prediction(int(ours[0]["id"]), **_fields(entry))
+        except LabelStudioError as error:
+            if error.status != 404:  # somebody deleted it just now; the next look finds the task
+                raise
 
-    def _tidy(self, tasks: Iterable[TaskSummary]) -> None:
-        """Of several predictions of ours keep one: of this version, and of those the oldest.
-
-        Asks for the predictions themselves: a summary names each version once, however many
-        predictions it has made.
-        """
-        for task in tasks:
-            if task.touched or not _own(task, self._number):
+    def _tidy(self, tasks: Sequence[int]) -> None:
+        """Of several predictions of ours keep one: of this version, and of those the oldest."""
+        for found in self._looked(tasks):
+            if found.task.touched:
                 continue
-            ours = self._predictions(task.id)
-            current = [p for p in ours if p["model_version"] == self._version]
-            keep = (current or ours)[:1]
-            for prediction in ours:
+            current = [p for p in found.ours if p["model_version"] == self._version]
+            keep = (current or found.ours)[:1]
+            for prediction in found.ours:
                 if prediction not in keep:
                     self._check()
                     self._site.delete_prediction(int(prediction["id"]))
-
-    def _predictions(self, task: int) -> list[dict[str, Any]]:
-        found = self._site.predictions(task)
-        return [p for p in found if is_own_version(str(p["model_version"]), self._number)]
 
     def _await(self, tasks: Sequence[int]) -> None:
         """Until Label Studio has stored what /predict answered, or long enough."""
