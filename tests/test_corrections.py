@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,11 +62,11 @@ def chosen(*annotations: dict[str, Any]) -> list[int]:
     return [a["id"] for a in found.annotations] if found else []
 
 
-def mask_of(*maps: np.ndarray, **options: Any) -> np.ndarray:
+def mask_of(*maps: np.ndarray, ignore_bare: bool = False) -> np.ndarray:
     """What annotators of these label maps agree on."""
     found = correction_of(task(*(annotation(n, regions(m)) for n, m in enumerate(maps, 1))))
     assert found is not None
-    return found.mask(BOUND, 2, 3, **options)
+    return replace(found, ignore_bare=ignore_bare).mask(BOUND, 2, 3)
 
 
 # Which annotations count
@@ -162,7 +163,9 @@ def test_bare_pixels_are_background_or_ignored_as_the_project_says() -> None:
     np.testing.assert_array_equal(ignored, np.where(MAP == 0, IGNORE, MAP))
     bare = Correction(7, {}, (annotation(1, []),))
     assert (bare.mask(BOUND, 2, 3) == 0).all()
-    assert (bare.mask(BOUND, 2, 3, ignore_bare=True) == IGNORE).all()
+    ignoring = replace(bare, ignore_bare=True)
+    assert (ignoring.mask(BOUND, 2, 3) == IGNORE).all()
+    assert ignoring.key != bare.key  # so that it is learned from anew when the project says so
 
 
 def test_most_annotators_decide_and_a_tie_is_ignored() -> None:

@@ -135,6 +135,22 @@ def test_a_setup_without_a_project_connects_nothing(
 # Events
 
 
+def test_a_changed_project_is_news_when_its_labels_are(ears: Ears, board: Board) -> None:
+    """Label Studio tells of every change, also of the backend's own."""
+    ears.connected(setup())
+    settle(board)
+    told = event("PROJECT_UPDATED")
+    told["project"]["label_config"] = setup()["schema"]
+    ears.heard(told)
+    assert not marked(board)
+    told["project"]["label_config"] = "<View><Image/></View>"
+    ears.heard(told)
+    assert marked(board) == ("train", "label")
+    settle(board)
+    ears.heard(told)
+    assert not marked(board)
+
+
 @pytest.mark.parametrize(
     ("action", "works"),
     [

@@ -20,7 +20,7 @@ from dgan_backend.loop import training as loop_training
 from dgan_backend.loop.training import Trained, Training
 from dgan_backend.loop.twins import Twins
 from dgan_backend.loop.validation import Comparison, fold_of
-from dgan_backend.partonomy import from_labels
+from dgan_backend.partonomy import from_labels, load_partonomy
 from dgan_backend.pictures import Picture
 from dgan_backend.refitting import RefitSettings
 from dgan_backend.registry import Registry
@@ -235,3 +235,30 @@ def test_bare_pixels_are_background_or_ignored(workshop: Workshop) -> None:
     first = workshop.train([one], unlabeled="ignore")
     masks = workshop.registry.segmenter(first.version).data.masks
     assert set(masks.unique().tolist()) == {1, 2, 255}
+
+
+def test_what_bare_pixels_mean_may_change_later(workshop: Workshop) -> None:
+    one = workshop.annotated(5)
+    workshop.train([one])
+    assert (workshop.registry.segmenter("p3-project-3-v0001").data.masks == 0).any()
+    again = workshop.train([one], unlabeled="ignore")
+    assert again.version
+    assert not (workshop.registry.segmenter(again.version).data.masks == 0).any()
+
+
+def test_a_shipped_version_is_not_fitted_again_from_nothing(tmp_path: Path) -> None:
+    project = open_project(UID, labeling_config(load_partonomy("toonhead")))
+    assert project.binding is not None
+    mask = np.ones((64, 64), np.uint8)
+    told = {"id": 1, "result": to_regions(mask, None, project.binding), "updated_at": "x"}
+    found = correction_of({"id": 1, "data": {"image": "x"}, "annotations": [told]})
+    assert found is not None
+
+    def fetch(task: Mapping[str, Any]) -> Picture:
+        raise PassingError("Task 1 is out of reach.")
+
+    registry = Registry(tmp_path)
+    training = Training(registry, Twins(tmp_path), project, fetch, settings=SHORT, plan=QUICK)
+    trained = training.run([found])
+    assert (trained.version, trained.current) == ("", False)
+    assert [left.again for left in trained.left_out] == [True]

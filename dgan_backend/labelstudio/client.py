@@ -278,8 +278,8 @@ class LabelStudioClient:
         return list(self.request("GET", "/api/ml/", params={"project": project}))
 
     def update_backend(self, backend: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
-        """backend: as `backends` gave it; Label Studio 1.23 fails without its URL and project."""
-        body = {"url": backend["url"], "project": backend["project"], **fields}
+        """Change a backend, as `backends` gave it."""
+        body = backend_body(backend, **fields)
         return self._object("PATCH", f"/api/ml/{backend['id']}", json=body)
 
     def webhooks(self, project: int) -> list[dict[str, Any]]:
@@ -356,6 +356,16 @@ class LabelStudioClient:
             return f"{self.url} redirects {path} to {where}; set LABEL_STUDIO_URL to where it is."
         said = f"Label Studio answered {response.status_code} to {method} {path}"
         return f"{said}: {_detail(response)}"
+
+
+def backend_body(backend: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """A PATCH of a backend. Label Studio 1.23 connects anew with what stands in the body and fails
+    without `url` and `project`; an empty password means the one that it has."""
+    kept = ("project", "url", "extra_params", "auth_method")
+    body = {key: backend[key] for key in kept if key in backend}
+    if body.get("auth_method") == "BASIC_AUTH":
+        body |= {"basic_auth_user": backend["basic_auth_user"], "basic_auth_pass": ""}
+    return {**body, **changes}
 
 
 @dataclass(frozen=True)

@@ -32,18 +32,21 @@ LabelMap = npt.NDArray[np.uint8]
 class Correction:
     """What people say of one task.
 
-    data: the task's. annotations: those that count, the key of this correction: two are the same
-    when their keys are.
+    data: the task's. annotations: those that count. ignore_bare: bare pixels are ignored, not
+    background.
     """
 
     task: int
     data: Mapping[str, Any]
     annotations: tuple[Annotation, ...]
+    ignore_bare: bool = False
 
     @property
     def key(self) -> str:
-        """Of the task, its picture and the annotations' regions."""
+        """Two corrections are the same when their keys are: of the task, its picture, the
+        annotations' regions, and what bare pixels mean."""
         told = [self.task, self.data, [(a["id"], a["result"]) for a in self.annotations]]
+        told += [True] if self.ignore_bare else []
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     def size(self) -> tuple[int, int] | None:
@@ -57,14 +60,12 @@ class Correction:
                     return height, width
         return None
 
-    def mask(
-        self, binding: Binding, height: int, width: int, *, ignore_bare: bool = False
-    ) -> LabelMap:
+    def mask(self, binding: Binding, height: int, width: int) -> LabelMap:
         """[H, W] uint8, class indices of the binding's partonomy, 255 = ignored.
 
         Raises DganError that names the region at fault.
         """
-        fill = IGNORE if ignore_bare else 0
+        fill = IGNORE if self.ignore_bare else 0
         maps = [
             to_label_map(_known(a["result"], binding), binding, height, width, fill)
             for a in self.annotations

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import httpx
 
 from dgan_backend.errors import DganError
-from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError, say
+from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError, backend_body, say
 from dgan_backend.labelstudio.config import parse_config
 from dgan_backend.records import is_own_version
 from dgan_backend.settings import Settings
@@ -404,7 +404,7 @@ def title(case: Case) -> Finding:
         return Finding(check, "ok", f"It is the serving version, {serving}.")
     text = f"It is {old!r} while {serving} serves, so scores are neither shown nor sorted by."
     remedy = f"{_RUN_FIX} Or title the backend {serving} at Settings > Model > Edit."
-    path, body = f"/api/ml/{case.row['id']}", _backend_body(case.row, title=serving)
+    path, body = f"/api/ml/{case.row['id']}", backend_body(case.row, title=serving)
     finding = _mended(case.hand, check, text, "PATCH", path, body, remedy)
     if finding.state == "fixed":
         _follow(case, old, serving)
@@ -537,15 +537,6 @@ def _keeping(hook: Row, **changes: Any) -> dict[str, Any]:
 
 def _hook(hook: Row) -> str:
     return f"/api/webhooks/{hook['id']}/"
-
-
-def _backend_body(row: Row, **changes: Any) -> dict[str, Any]:
-    """A PATCH of a backend. Label Studio connects anew with what stands in the body and fails
-    without `url` and `project`; an empty password means the one that it has."""
-    body = {key: row[key] for key in ("project", "url", "extra_params", "auth_method")}
-    if row["auth_method"] == "BASIC_AUTH":
-        body |= {"basic_auth_user": row["basic_auth_user"], "basic_auth_pass": ""}
-    return {**body, **changes}
 
 
 def _bare(url: str) -> str:

@@ -134,6 +134,13 @@ def project_number(uid: object) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
+def is_project(uid: str, about: Mapping[str, Any]) -> bool:
+    """Whether the project that the API tells of is the one of that uid: another one may have its
+    number by now, or in another Label Studio. A uid without a time of creation is any."""
+    created = uid.partition(".")[2]
+    return created in ("", "0") or project_uid(about) == uid
+
+
 def _site_url(hostname: object) -> str:
     """Label Studio's address without a slash at its end; empty when it is no http(s) URL."""
     try:

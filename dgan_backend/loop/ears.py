@@ -62,8 +62,22 @@ class Ears:
         works = WORK_OF.get(action) if isinstance(action, str) else None
         if works and isinstance(project, Mapping):
             with _unharmed():
-                self._mark(self._uids(project), works)
+                uids = self._uids(project)
+                if action == "PROJECT_UPDATED":
+                    uids = [uid for uid in uids if self._has_other_labels(uid, project)]
+                self._mark(uids, works)
         log.info("Event %s of project %s", action, isinstance(project, dict) and project.get("id"))
+
+    def _has_other_labels(self, uid: str, project: Mapping[str, Any]) -> bool:
+        """Whether its labeling config is new to us. Label Studio tells of any change of a project,
+        also of those that we make ourselves."""
+        connection, config = self._board.connection(uid), project.get("label_config")
+        if connection is None or not isinstance(config, str):
+            return True
+        if config == connection.schema:
+            return False
+        self._board.remember(connection.with_schema(config))
+        return True
 
     @contextmanager
     def serving(self, uid: str, tasks: Sequence[Any], seconds: float) -> Iterator[None]:
@@ -103,7 +117,8 @@ class Ears:
         for uid in uids:
             for work in works:
                 self._board.mark(uid, work)
-        self._kick()
+        if uids:
+            self._kick()
 
     def _uids(self, project: Mapping[str, Any]) -> list[str]:
         """Connected projects that an event may be of; its time of creation tells them apart."""

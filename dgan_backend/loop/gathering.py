@@ -67,11 +67,10 @@ class Gatherer:
         binding: Binding,
         fetch: Fetch,
         *,
-        ignore_bare: bool = False,
         known: TrainingSet | None = None,
     ) -> None:
         self._generator, self._encoder, self._inversion = generator, encoder, inversion
-        self._binding, self._fetch, self._ignore_bare = binding, fetch, ignore_bare
+        self._binding, self._fetch = binding, fetch
         self._known = known
         self._side = known.side if known else max(generator.resolution, LABEL_RESOLUTION)
         self._mask_side = known.masks.shape[-1] if known else self._side
@@ -107,9 +106,7 @@ class Gatherer:
     def _made(self, correction: Correction) -> TrainingSet:
         picture = self._fetch({"id": correction.task, "data": correction.data})
         frame = Frame(*picture.shape[:2])
-        mask = correction.mask(
-            self._binding, frame.height, frame.width, ignore_bare=self._ignore_bare
-        )
+        mask = correction.mask(self._binding, frame.height, frame.width)
         if (mask == IGNORE).all():
             raise DganError(f"Task {correction.task} has no labeled pixel; label a part of it.")
         w, factor, reason = self._latent(correction, frame.picture(picture, self._resolution))

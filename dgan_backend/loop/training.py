@@ -93,6 +93,8 @@ class Training:
         """Learn from all corrections of the project; raises DganError when that cannot be."""
         project = self._project
         assert project.number is not None
+        bare = project.options.ignore_bare
+        corrections = [replace(c, ignore_bare=bare) for c in corrections]
         keys = sorted(c.key for c in corrections)
         own = self._latest()
         if own and _learned(own[-1], keys, list(self._tree.classes)):
@@ -146,7 +148,6 @@ class Training:
             self._plan.inversion,
             self._binding,
             self._fetch,
-            ignore_bare=self._project.options.ignore_bare,
         ).gather(corrections)
         if gathered.data is None:
             return Trained("", False, _nothing_left(gathered), gathered.left_out)
@@ -174,7 +175,6 @@ class Training:
             inversion,
             binding,
             self._fetch,
-            ignore_bare=self._project.options.ignore_bare,
             known=begun.data,
         ).gather(corrections)
         fixed = _fixed(keys, gathered)
@@ -183,6 +183,8 @@ class Training:
                 f"{len(keys) - len(fixed)} corrections are out of reach for now, no other is new."
             )
             return Trained("", False, said, gathered.left_out)
+        if gathered.data is None and not self._latest():
+            return Trained("", False, _nothing_left(gathered), gathered.left_out)
         base = [n for n, source in enumerate(begun.data.sources) if source.task is None]
         parts = [begun.data.pick(base)] if base else []
         parts += [gathered.data] if gathered.data is not None else []
@@ -202,7 +204,8 @@ class Training:
         said = held_back or (
             f"It was promoted: {comparison.said()}."
             if comparison
-            else "It was promoted without a comparison: too few pictures tell anything."
+            else "It was promoted without a comparison: there are too few corrected pictures that "
+            "out-of-fold students of the version before could be compared on."
         )
         return self._publish(version, gathered, said, not held_back)
 
@@ -268,10 +271,26 @@ class Training:
         new: Sequence[int],
     ) -> Comparison | None:
         """As `_validated`; where too few pictures would tell, the twins grow in `prepare`."""
-        if sum(s.task is not None for s in data.sources) >= FEWEST:
+        if self._telling_pictures(current, begun, data, new) >= FEWEST:
             return self._validated(name, current, begun, data, new)
         self._postponed = partial(self._validated, name, current, begun, data, new)
         return None
+
+    def _telling_pictures(
+        self, current: Segmenter, begun: Segmenter, data: TrainingSet, new: Sequence[int]
+    ) -> int:
+        """How many pictures there are for twins that have something to learn."""
+        count = 0
+        for fold in range(FOLDS):
+            inside = rows_of_fold(data, fold)
+            learns = any(
+                source.task in set(new) and not out
+                for source, out in zip(data.sources, inside, strict=True)
+            )
+            grows = learns or begun.partonomy.classes != current.partonomy.classes
+            if grows and self._twins.of(current, fold) is not None:
+                count += sum(inside)
+        return count
 
     def _validated(
         self,

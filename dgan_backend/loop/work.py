@@ -21,7 +21,7 @@ from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.doctor import examine
 from dgan_backend.labelstudio.images import load_image
-from dgan_backend.labelstudio.project import Project
+from dgan_backend.labelstudio.project import Project, is_project
 from dgan_backend.loop.bench import Bench
 from dgan_backend.loop.board import Lease, Progress, Work
 from dgan_backend.loop.connection import Connection
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 QUIET_SECONDS = 1.0  # without a further mark before a training begins
 LONGEST_WAIT = 10.0
 _PAUSE = 0.1
+_LABEL_SECONDS = 30.0  # of labeling before a training goes on
+_ANNOUNCED = "announced"  # note of the version that Label Studio was told serves the project
 _TELL_SECONDS = 1.0
 
 
@@ -104,37 +106,63 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
         if not any(left.again for left in trained.left_out):
             bench.board.note(uid, "annotations", seen)
 
-    if trained.current:
-        announce(site, project, trained.version)
+    version = bench.predictor.version(project)
+    if not version.startswith(f"p{project.number}-"):  # a shipped one, or none
+        settle()
+        return
+    if _is_news(bench, uid, version):
+        announce(site, project, version)
         if project.options.synthetic_per_version:
-            bench.board.note(uid, "to make", trained.version)
+            bench.board.note(uid, "to make", version)
             bench.board.mark(uid, "make")
-        _label_at_once(bench, connection, settle)
-        training.prepare(trained.version, lambda: bench.board.unsettled(uid, "train"))
+        _label_at_once(bench, connection, version, settle)
     else:
         settle()
+    training.prepare(version, lambda: bench.board.unsettled(uid, "train"))
 
 
-def _label_at_once(bench: Bench, connection: Connection, settle: Callable[[], None]) -> None:
-    """Refresh predictions in this very process; what fails is left to a job of its own.
+def _is_news(bench: Bench, uid: str, version: str) -> bool:
+    """Whether Label Studio was not told yet that this version serves: it is new, another was
+    chosen by hand, or the job that published it was killed."""
+    return version != bench.board.noted(uid, _ANNOUNCED)
+
+
+def _label_at_once(
+    bench: Bench, connection: Connection, version: str, settle: Callable[[], None]
+) -> None:
+    """Refresh predictions in this very process; after a while new corrections come first. What is
+    left then, or fails, is left to a job of its own.
 
     settle: called when it is sure that predictions will be refreshed, whatever happens. The mark
     is made under the lease, or a job of its own would be started for it.
     """
     with bench.board.lease(connection.uid, "label") as lease:
         bench.board.mark(connection.uid, "label")
+        bench.board.note(connection.uid, _ANNOUNCED, version)
         settle()
         if lease is None:
             return
+        until = time.monotonic() + _LABEL_SECONDS
+
+        def hurry() -> bool:
+            late = time.monotonic() > until
+            return late and bench.board.unsettled(connection.uid, "train")
+
         try:
-            _label(bench, connection, lease)
+            _label(bench, connection, lease, hurry)
         except DganError as error:
             log.warning("Project %s: %s", connection.number, error)
         finally:
             bench.board.tell(connection.uid, "label", None)
 
 
-def _label(bench: Bench, connection: Connection, lease: Lease) -> None:
+def _label(
+    bench: Bench,
+    connection: Connection,
+    lease: Lease,
+    hurry: Callable[[], bool] = lambda: False,
+) -> None:
+    """hurry: whether there is something better to do."""
     uid = connection.uid
     project, site = _open(bench, connection)
     marks = bench.board.marks(uid, "label")
@@ -154,15 +182,23 @@ def _label(bench: Bench, connection: Connection, lease: Lease) -> None:
         if told.due() or done == total:
             bench.board.tell(uid, "label", Progress("pre-labeling", done, total, began))
 
+    def still() -> None:
+        _still(bench, project, version, check)
+        if hurry():
+            raise MakesWay("There are new corrections; the rest is labeled afterwards.")
+
     labeled = Labeler(
         site,
         project,
         version,
         predict,
         served=lambda: bench.board.served(uid),
-        check=lambda: _still(bench, project, version, check),
+        check=still,
         progress=progress,
     ).run()
+    if _is_news(bench, uid, version):
+        announce(site, project, version)
+        bench.board.note(uid, _ANNOUNCED, version)
     bench.board.settle(uid, "label", marks)
     left = site.count_without(_number(project), version)
     bench.board.note(uid, "unlabeled", f"{version} {left}")
@@ -278,6 +314,9 @@ def _open(bench: Bench, connection: Connection) -> tuple[Project, LabelStudioCli
             raise Gone(f"{project.name} is not in Label Studio any more.") from error
         raise
     bench.board.note(connection.uid, "title", str(now.get("title") or ""))
+    if not is_project(connection.uid, now):
+        bench.board.forget(connection.uid)
+        raise Gone(f"The number of {project.name} is another project's now, at {site.url}.")
     fresh = connection.with_schema(str(now.get("label_config") or connection.schema)).open()
     if fresh.binding is None:
         raise DganError(fresh.problem)

@@ -55,7 +55,7 @@ def _publish(demo: Demo, team: Team, version: str) -> None:
     shipped.card = replace(shipped.card, name=version)
     Registry(demo.state / "models").publish(shipped, current=True)
     project = team.api.project(team.project)
-    event = {"action": "PROJECT_UPDATED", "project": project}
+    event = {"action": "TASKS_CREATED", "project": project}
     url = f"{demo.facts['backend_url']}/webhook"
     httpx.post(url, json=event, trust_env=False).raise_for_status()
 
@@ -97,6 +97,7 @@ def test_a_worker_killed_while_it_writes_leaves_one_prediction_a_task(
             time.sleep(1.0)
         pressed.result()
     until(lambda: _labeled(team, version, rest) == len(rest), "the new version's predictions")
+    until(lambda: team.api.project(team.project)["model_version"] == version, "the choice")
     until(lambda: {len(team.api.predictions(t)) for t in rest} == {1}, "one prediction each")
 
 
