@@ -201,12 +201,12 @@ def test_the_order_of_annotators_changes_nothing_and_nobody_is_outvoted_by_one(
 # Labels that are not in the config any more
 
 
-def test_regions_of_labels_that_the_config_lost_are_passed_over_and_told() -> None:
+def test_regions_of_labels_that_the_config_lost_are_ignored_and_told() -> None:
     found = Correction(7, {}, (annotation(1),))
     assert found.unknown_labels(BOUND) == []
     now = bound("brush", "head", "nose")
     assert found.unknown_labels(now) == ["hat"]
-    np.testing.assert_array_equal(found.mask(now, 2, 3), np.where(MAP == HAT, 0, MAP))
+    np.testing.assert_array_equal(found.mask(now, 2, 3), np.where(MAP == HAT, IGNORE, MAP))
 
 
 def test_of_a_regions_two_labels_the_one_that_is_left_counts() -> None:

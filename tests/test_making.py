@@ -126,6 +126,20 @@ def test_they_are_made_once(world: World, tmp_path: Path, generator: str) -> Non
     assert world.studio.writes() == before
 
 
+def test_those_that_people_deleted_do_not_come_back(
+    world: World, tmp_path: Path, generator: str
+) -> None:
+    world.connect(tmp_path, generator=generator)
+    world.make()
+    world.studio.tasks.clear()
+    world.connect(tmp_path, generator=generator)
+    world.make()
+    assert not world.studio.of(7)
+    world.connect(tmp_path, generator=generator, seed_tasks=2)  # unless they are asked for
+    world.make()
+    assert len(world.studio.of(7)) == 2
+
+
 def test_a_job_that_was_killed_makes_what_lacks(
     world: World, tmp_path: Path, generator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

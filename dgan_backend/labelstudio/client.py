@@ -21,6 +21,7 @@ from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.tokens import Token
 
 _PAGE = 100
+_WHOLE_PAGE = 20
 _OF_A_PROJECT = "id,title,description,label_config"  # in a list; counts take long
 
 
@@ -219,8 +220,9 @@ class LabelStudioClient:
 
     def annotated_tasks(self, project: int) -> Iterator[dict[str, Any]]:
         """Tasks with a submitted annotation, whole, page by page."""
-        query = {"filters": _annotated(True)}
-        yield from self._pages(project, {"query": json.dumps(query), "fields": "all"})
+        query = json.dumps({"filters": _annotated(True)})
+        few = {"page_size": _WHOLE_PAGE}  # regions of large pictures are long
+        yield from self._pages(project, {"query": query, "fields": "all", **few})
 
     def task(self, task: int) -> dict[str, Any]:
         """One task with its annotations and predictions. Label Studio asks the project's backend

@@ -3,8 +3,9 @@
 Which annotations count: submitted ones that were not cancelled, the newest of each annotator; where
 one is marked as ground truth, only those. Where several annotators differ, the label that most of
 them gave a pixel; a tie is ignored. Bare pixels are background, or ignored where the project says
-`{"unlabeled": "ignore"}`. Regions of labels that the config no longer has are passed over, and
-told. An annotation that this backend wrote itself does not count until a person changed it.
+`{"unlabeled": "ignore"}`. What nothing covers but regions of labels that the config has lost is
+ignored, and told. An annotation that this backend wrote itself does not count until a person
+changed it.
 """
 
 from __future__ import annotations
@@ -66,10 +67,7 @@ class Correction:
         Raises DganError that names the region at fault.
         """
         fill = IGNORE if self.ignore_bare else 0
-        maps = [
-            to_label_map(_known(a["result"], binding), binding, height, width, fill)
-            for a in self.annotations
-        ]
+        maps = [_map(a["result"], binding, height, width, fill) for a in self.annotations]
         return maps[0] if len(maps) == 1 else _agreed(maps, binding.partonomy.num_classes)
 
     def unknown_labels(self, binding: Binding) -> list[str]:
@@ -120,6 +118,28 @@ def is_ours(annotation: Annotation, data: Mapping[str, Any]) -> bool:
 def _annotator(annotation: Annotation) -> Any:
     by = annotation.get("completed_by")
     return by.get("id") if isinstance(by, Mapping) else by
+
+
+def _map(
+    regions: Sequence[Mapping[str, Any]], binding: Binding, height: int, width: int, fill: int
+) -> LabelMap:
+    """One annotation's labels; what only a label covers that the config no longer has is 255."""
+    labels = to_label_map(_known(regions, binding), binding, height, width, fill)
+    if gone := _gone(regions, binding):
+        covered = to_label_map(gone, binding, height, width, 0) != 0
+        bare = to_label_map(_known(regions, binding), binding, height, width, IGNORE) == IGNORE
+        labels = np.where(covered & bare, IGNORE, labels).astype(np.uint8)
+    return labels
+
+
+def _gone(regions: Sequence[Mapping[str, Any]], binding: Binding) -> list[Mapping[str, Any]]:
+    """Regions of none but labels that the config no longer has, as if they were of another one."""
+    other = next((label for label, k in binding.class_of.items() if k != 0), None)
+    return [
+        {**region, "value": {**region["value"], region["type"]: [other]}}
+        for region in regions
+        if other and (labels := _labels(region)) and not set(labels) & set(binding.class_of)
+    ]
 
 
 def _known(regions: Sequence[Mapping[str, Any]], binding: Binding) -> list[Mapping[str, Any]]:

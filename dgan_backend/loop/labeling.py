@@ -179,8 +179,9 @@ class Labeler:
         try:
             self._site.update_prediction(int(ours[0]["id"]), **_fields(entry))
         except LabelStudioError as error:
-            if error.status != 404:  # somebody deleted it just now; the next look finds the task
+            if error.status not in (400, 404):  # 404: somebody deleted it just now
                 raise
+            log.warning("Project %s: a prediction stays as it was: %s", self._number, error)
 
     def _tidy(self, tasks: Sequence[int]) -> None:
         """Of several predictions of ours keep one: of this version, and of those the oldest."""

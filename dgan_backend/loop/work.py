@@ -230,7 +230,9 @@ def _make(bench: Bench, connection: Connection, lease: Lease) -> None:
         check=_giving_way(bench, uid, lease),
         progress=_telling(bench, uid, "make"),
     )
-    maker.seeds()
+    asked = str(project.options.seed_tasks)
+    if board.noted(uid, "seeded") != asked and maker.seeds():
+        board.note(uid, "seeded", asked)  # what people delete is not made again
     version = board.noted(uid, "to make")
     if version and version != board.noted(uid, "made"):
         maker.synthetic(version)
