@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -24,7 +26,7 @@ from rq.serializers import JSONSerializer
 
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
-from dgan_backend.supervision import compute
+from dgan_backend.supervision import compute, services
 from dgan_backend.supervision.processes import die_with_parent
 from dgan_backend.supervision.standby import Standby, given, receive
 
@@ -59,6 +61,27 @@ def connect(settings: Settings, *, hurried: bool = False) -> redis.Redis:
             f"Check that it runs and that REDIS_URL is right."
         ) from error
     return client
+
+
+def reach(settings: Settings, state: Path | None = None) -> redis.Redis | None:
+    """A connection to the Redis of the running backend, for a command beside it.
+
+    That is the one of REDIS_URL, or else the embedded one of `dgan-backend start` with that state
+    folder. None where there never was one; raises DganError when it cannot be reached.
+    """
+    embedded = services.known_redis(state or services.state_of(settings))
+    url = settings.redis_url or embedded
+    if not url:
+        return None
+    try:
+        return connect(replace(settings, redis_url=url))
+    except DganError as error:
+        if settings.redis_url:
+            raise
+        raise DganError(
+            f"The Redis of `dgan-backend start` does not answer ({error}). Start the backend, or "
+            "set --state to the folder of the one that runs."
+        ) from error
 
 
 def _without_password(address: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,19 +142,6 @@ def _board(args: argparse.Namespace) -> Board | None:
     """None where there never was a Redis; raises DganError when it cannot be reached."""
     from dgan_backend import jobs
     from dgan_backend.loop.board import Board
-    from dgan_backend.supervision import services
 
-    settings = Settings.from_env()
-    embedded = services.known_redis(args.state or services.state_of(settings))
-    url = settings.redis_url or embedded
-    if not url:
-        return None
-    try:
-        return Board(jobs.connect(replace(settings, redis_url=url)))
-    except DganError as error:
-        if settings.redis_url:
-            raise
-        raise DganError(
-            f"The Redis of `dgan-backend start` does not answer ({error}). Start the backend, or "
-            "set --state to the folder of the one that runs."
-        ) from error
+    client = jobs.reach(Settings.from_env(), args.state)
+    return None if client is None else Board(client)

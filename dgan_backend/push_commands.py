@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgan_backend.errors import DganError
@@ -66,6 +67,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     push.add_argument(
         "--seed", type=int, help="the first one [a million times the version's number]"
     )
+    push.add_argument(
+        "--state", type=Path, help="folder of the running `start` or demo [beside MODEL_DIR]"
+    )
     push.set_defaults(run=run)
 
 
@@ -78,34 +82,42 @@ def run(args: argparse.Namespace) -> int:
         settings.label_studio_url, settings.label_studio_api_key, timeout=120.0
     ) as site:
         if args.undo:
-            _say_undone(_undo(settings, site, args.project, args.undo), args.undo)
+            _say_undone(_undo(settings, site, args.project, args.undo, args.state), args.undo)
             return 0
         _prepare(settings)
         from dgan_backend.synthesis.pushing import Order
 
         order = Order(args.count, args.for_labeling, args.seed, args.same_project, args.annotations)
-        _say_pushed(push(settings, site, args.project, order))
+        _say_pushed(push(settings, site, args.project, order, args.state))
     return 0
 
 
-def push(settings: Settings, site: LabelStudioClient, number: int, order: Order) -> Pushed:
-    """Push samples of the version that serves a project."""
+def push(
+    settings: Settings,
+    site: LabelStudioClient,
+    number: int,
+    order: Order,
+    state: Path | None = None,
+) -> Pushed:
+    """Push samples of the version that serves a project. state: the folder of a running `start`."""
     from dgan_backend.synthesis.pushing import Pusher
 
     project = _project(site, number)
     segmenter = _serving(settings, project)
-    with _alone(settings, project) as check:
+    with _alone(settings, project, state) as check:
         return Pusher(site, project, segmenter, check, _bar).push(order)
 
 
-def _undo(settings: Settings, site: LabelStudioClient, number: int, batch: str) -> Undone:
+def _undo(
+    settings: Settings, site: LabelStudioClient, number: int, batch: str, state: Path | None
+) -> Undone:
     from dgan_backend.synthesis import sister
     from dgan_backend.synthesis.undoing import undo
 
     project = _project(site, number, usable=False)
     beside = sister.find(site, number)
     projects = [number] if beside is None else [int(beside["id"]), number]
-    with _alone(settings, project) as check:
+    with _alone(settings, project, state) as check:
         return undo(site, projects, batch, check)
 
 
@@ -143,15 +155,24 @@ def _serving(settings: Settings, project: Project) -> Segmenter:
 
 
 @contextmanager
-def _alone(settings: Settings, project: Project) -> Iterator[Callable[[], None]]:
-    """Without another push of ours at the same time, as far as REDIS_URL tells of others."""
-    if not settings.redis_url:
-        yield lambda: None
-        return
+def _alone(
+    settings: Settings, project: Project, state: Path | None
+) -> Iterator[Callable[[], None]]:
+    """Without others that make tasks of the project at the same time, as far as the backend's
+    Redis tells of them."""
     from dgan_backend import jobs
     from dgan_backend.loop.board import Board
 
-    with Board(jobs.connect(settings)).lease(project.uid, "make") as lease:
+    try:
+        client = jobs.reach(settings, state)
+    except DganError:
+        if settings.redis_url or state:
+            raise
+        client = None  # `start` is not running: its jobs make nothing
+    if client is None:
+        yield lambda: None
+        return
+    with client, Board(client).lease(project.uid, "make") as lease:
         if lease is None:
             raise DganError(
                 f"Tasks of project {project.number} are being made right now; try again when that "

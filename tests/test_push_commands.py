@@ -15,6 +15,7 @@ from dgan_backend.loop.board import Board
 from dgan_backend.settings import Settings
 from dgan_backend.supervision import compute, services
 from dgan_backend.supervision.launcher import Launcher
+from tests.boards import embedded_redis
 from tests.builders import tiny_segmenter
 from tests.labeling import CONFIG, OTHER_CONFIG
 from tests.studio import TOKEN, UID, Studio, studio_with
@@ -144,21 +145,41 @@ def test_words_that_do_not_fit_together_are_refused(words: list[str], capsys: An
     assert ended.value.code == 2
 
 
+@pytest.mark.parametrize("known", ["REDIS_URL", "--state"])
+@pytest.mark.parametrize("what", [["--count", "2"], ["--undo", "x"]], ids=["push", "undo"])
 def test_two_pushes_at_once_are_kept_apart_where_there_is_a_redis(
     studio: Studio,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    known: str,
+    what: list[str],
 ) -> None:
     from dgan_backend import jobs
 
     with Launcher(tmp_path) as launcher:
         child, settings = services.embedded_redis(Settings(), launcher.state)
         launcher.start(child)
-        monkeypatch.setenv("REDIS_URL", settings.redis_url)
+        state = ["--state", str(tmp_path)] if known == "--state" else []
+        if not state:
+            monkeypatch.setenv("REDIS_URL", settings.redis_url)
         with jobs.connect(settings) as client, Board(client).lease(UID, "make") as lease:
             assert lease is not None
-            status, _, err = run(capsys, "--project", "7", "--count", "2")
+            status, _, err = run(capsys, "--project", "7", *what, *state)
             assert status == 2 and "are being made right now" in err
         assert not studio.writes()
-        assert run(capsys, "--project", "7", "--count", "2")[0] == 0
+        assert run(capsys, "--project", "7", "--count", "2", *state)[0] == 0
+
+
+def test_the_redis_of_start_is_found_and_need_not_run(
+    studio: Studio,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "models"))
+    undo = ["--project", "7", "--undo", "x"]
+    with embedded_redis(tmp_path / "run") as client, Board(client).lease(UID, "make"):
+        assert "are being made right now" in run(capsys, *undo)[2]
+    assert "no task of the batch" in run(capsys, *undo)[2]
+    assert "does not answer" in run(capsys, *undo, "--state", str(tmp_path / "run"))[2]

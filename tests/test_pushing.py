@@ -357,6 +357,20 @@ def test_undo_removes_a_batch_with_its_files_and_nothing_else(
     assert len(studio.files) == 2
 
 
+@pytest.mark.parametrize("project", [SISTER, 7])
+def test_undo_keeps_a_file_as_long_as_a_task_shows_it(
+    studio: Studio, site: LabelStudioClient, segmenter: Segmenter, project: int
+) -> None:
+    batch = push(site, segmenter, 60).batch
+    first, *_, last = studio.of(SISTER)
+    site.import_tasks(project, [{"data": {"image": first["data"]["image"]}}])
+    last["data"]["image"] = studio.of(SISTER)[1]["data"]["image"]  # deleted in another chunk
+    studio.files.popitem()
+    assert undo(site, [SISTER, 7], batch).removed == 60
+    shown = [f"/data/{file['file']}" for file in studio.files.values()]
+    assert shown == [first["data"]["image"]]
+
+
 def test_what_a_person_touched_stays_and_is_told(
     studio: Studio, site: LabelStudioClient, segmenter: Segmenter
 ) -> None:

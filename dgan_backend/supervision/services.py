@@ -95,10 +95,11 @@ def embedded_redis(settings: Settings, state: Path) -> tuple[Child, Settings]:
 
 
 def known_redis(state: Path) -> str:
-    """The URL of the embedded Redis that was last started with a state folder; "" = none ever."""
+    """The URL of the embedded Redis that was last started with a state folder; "" = none ever, or
+    by another user."""
     try:
         return (state.expanduser() / "redis" / _ADDRESS).read_text().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from dgan_backend.errors import DganError
@@ -35,7 +35,8 @@ def undo(
     batch: str,
     check: Callable[[], None] = lambda: None,
 ) -> Undone:
-    """Delete the tasks of a batch in these projects that nobody touched, with their pictures.
+    """Delete the tasks of a batch in these projects that nobody touched, with their pictures
+    unless another task shows them too.
 
     Raises DganError that names the batches that are there when this one is not.
     """
@@ -47,22 +48,36 @@ def undo(
             f"{' or '.join(str(project) for project in projects)}; there are: "
             f"{', '.join(names) or 'none'}."
         )
-    removed, stayed = 0, list[Stayed]()
+    gone, stayed = set[int](), list[Stayed]()
     for project, inventory in inventories.items():
-        made = inventory.batch(batch)
+        if not (made := inventory.batch(batch)):
+            continue
         uploads = {place: upload for upload, place in site.uploads(project).values()}
+        users = _users(site, projects, uploads)
         for start in range(0, len(made), _CHUNK):
             free, begun = _parted(site, project, made[start : start + _CHUNK])
             check()
             site.delete_tasks(project, [task.id for task in free])
-            places = [value for task in free for value in task.data.values()]
-            site.delete_uploads(project, [uploads[p] for p in places if _among(p, uploads)])
-            removed, stayed = removed + len(free), stayed + begun
-    return Undone(removed, tuple(stayed))
+            gone |= {task.id for task in free}
+            unused = [place for place, tasks in users.items() if tasks <= gone]
+            site.delete_uploads(project, [uploads[place] for place in unused])
+            stayed += begun
+            for place in unused:
+                del users[place]
+    return Undone(len(gone), tuple(stayed))
 
 
-def _among(place: object, uploads: Mapping[str, int]) -> bool:
-    return isinstance(place, str) and place in uploads
+def _users(
+    site: LabelStudioClient, projects: Sequence[int], places: Container[str]
+) -> dict[str, set[int]]:
+    """The tasks that show each of these uploads."""
+    users: dict[str, set[int]] = {}
+    for project in projects:
+        for task in site.summaries(project):
+            for value in task.data.values():
+                if isinstance(value, str) and value in places:
+                    users.setdefault(value, set()).add(task.id)
+    return users
 
 
 def _parted(
