@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ class Registry:
         if project is None:
             return None
         own = [k for k in self.versions(project, uid) if k.partonomy == partonomy]
-        chosen, last = self._pointed(partonomy, project)
+        _, chosen, last = max(map(_told, self._pointers(partonomy, project, uid)))
         free = [k for k in own if not k.held_back]
         if chosen in [k.name for k in own] and not any(k.number > last for k in free):
             return chosen
@@ -111,9 +112,10 @@ class Registry:
         if kept is None or kept.name != version:
             names = ", ".join(k.name for k in self.versions()) or "none"
             raise DganError(f"There is no version {version!r} under {self._model_dir}: {names}.")
-        path = self._pointer(kept.partonomy, kept.project)
+        path = self._pointer(kept.partonomy, kept.project, kept.uid)
         own = [k.number for k in self.versions(kept.project) if k.partonomy == kept.partonomy]
-        write_json(path, {"version": version, "last": max(own, default=kept.number)})
+        last = max(own, default=kept.number)
+        write_json(path, {"version": version, "last": last, "time": time.time()})
 
     def prune(self, project: int, keep: int) -> list[str]:
         """Delete a project's versions but for the last `keep`, the current one and the last good
@@ -124,9 +126,9 @@ class Registry:
         versions = self.versions(project)
         for group in sorted({(k.partonomy, k.uid) for k in versions}):
             own = [k for k in versions if (k.partonomy, k.uid) == group]
-            current, _ = self._pointed(group[0], project)
+            chosen = [_told(path)[1] for path in self._pointers(group[0], project)]
             free = [k.name for k in own if not k.held_back]
-            stay = {current, *(k.name for k in own[-max(keep, 1) :]), *free[-1:]}
+            stay = {*chosen, *(k.name for k in own[-max(keep, 1) :]), *free[-1:]}
             gone += [k.name for k in own if k.name not in stay]
         for version in gone:
             self._delete(version)
@@ -137,8 +139,9 @@ class Registry:
         trained for it, where another Label Studio has a project of that number."""
         versions = [k for k in self.versions(project) if not uid or k.uid == uid]
         for k in versions:
-            if not uid or self._pointed(k.partonomy, project)[0] == k.name:
-                self._pointer(k.partonomy, project).unlink(missing_ok=True)
+            for path in self._pointers(k.partonomy, project):
+                if not uid or _told(path)[1] == k.name:
+                    path.unlink(missing_ok=True)
             self._delete(k.name)
         if not uid:  # what a process that was killed was writing
             for folder in self._model_dir.glob(f"p{project}-*-v[0-9]*.partial"):
@@ -203,13 +206,24 @@ class Registry:
             self._kept.pop(folder / CARD, None)
             self._loaded.pop(version, None)
 
-    def _pointer(self, partonomy: str, project: int) -> Path:
-        return self._model_dir / f"p{project}-{partonomy}.current.json"
+    def _pointers(self, partonomy: str, project: int, uid: str = "") -> list[Path]:
+        """Files that tell of a choice for a project; without a uid those of all Label Studios."""
+        shared = self._pointer(partonomy, project)
+        if uid:
+            return [self._pointer(partonomy, project, uid), shared]
+        return [shared, *self._model_dir.glob(f"p{project}-{partonomy}.*.current.json")]
 
-    def _pointed(self, partonomy: str, project: int) -> tuple[str, int]:
-        """The version that was made current, and the number of the last one at that time."""
-        try:
-            told = json.loads(self._pointer(partonomy, project).read_text(encoding="utf-8"))
-            return str(told["version"]), int(told["last"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return "", 0
+    def _pointer(self, partonomy: str, project: int, uid: str = "") -> Path:
+        """Versions fitted by hand are chosen for all projects of that number."""
+        of = f"{partonomy}.{uid}" if uid else partonomy
+        return self._model_dir / f"p{project}-{of}.current.json"
+
+
+def _told(pointer: Path) -> tuple[float, str, int]:
+    """When a version was made current, its name, and the number of the last one at that time."""
+    try:
+        told = json.loads(pointer.read_text(encoding="utf-8"))
+        version, last = str(told["version"]), int(told["last"])
+        return float(told.get("time", 0.0)), version, last
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0, "", 0

@@ -139,7 +139,7 @@ def test_all_of_a_project_is_forgotten_and_nothing_of_another(
     assert f"Removed: {name}, what is noted of {UID}." in said
     assert "Label Studio keeps its tasks" in said
     assert left(models) == [
-        f"{other}/version.json", "p170-toonhead.current.json", f"twins/{other}",
+        f"{other}/version.json", "p170-toonhead.170.1.current.json", f"twins/{other}",
     ]  # fmt: skip
     assert [c.uid for c in board.connections()] == ["170.1"]
     assert board.unsettled("170.1", "train") and not board.unsettled(UID, "train")
@@ -153,7 +153,7 @@ def test_of_two_label_studios_one_is_forgotten(run: Runner, board: Board, models
     run("forget", "--project", UID, "--yes")
     assert [k.name for k in Registry(models).versions()] == [theirs]
     assert left(models) == [
-        f"{theirs}/version.json", "p17-toonhead.current.json", f"twins/{theirs}",
+        f"{theirs}/version.json", f"p17-toonhead.{OTHER}.current.json", f"twins/{theirs}",
     ]  # fmt: skip
     assert (models / "p17-toonhead-v0003.partial").exists()
     assert [c.uid for c in board.connections()] == [OTHER]

@@ -150,6 +150,39 @@ def test_versions_of_another_label_studios_project_of_that_number_do_not_count(
     assert kept.next_name(TREE, 5) == names(4)[0], "names are of both"
 
 
+def test_a_choice_is_not_undone_by_another_label_studio(kept: Registry) -> None:
+    publish(kept, 1, 2, project=OURS)
+    kept.use(names(1)[0])
+    publish(kept, 3, project=THEIRS)
+    assert kept.current(TREE, 5, OURS) == names(1)[0]
+    assert kept.current(TREE, 5, THEIRS) == names(3)[0]
+
+
+def test_of_a_version_by_hand_and_one_of_the_project_the_later_choice_counts(
+    kept: Registry,
+) -> None:
+    publish(kept, 1)  # by hand
+    publish(kept, 2, project=OURS)
+    assert kept.current(TREE, 5, OURS) == names(2)[0]
+    for chosen in (1, 2, 1):
+        kept.use(names(chosen)[0])
+        assert kept.current(TREE, 5, OURS) == kept.current(TREE, 5) == names(chosen)[0]
+        assert [k.number for k in kept.versions() if kept.serving(k)] == [chosen]
+
+
+def test_a_choice_of_before_there_was_one_for_each_label_studio_counts(
+    kept: Registry, tmp_path: Path
+) -> None:
+    publish(kept, 1, 2, current=False, project=OURS)
+    old = tmp_path / "p5-cat.current.json"
+    old.write_text(json.dumps({"version": names(1)[0], "last": 2}))
+    assert kept.current(TREE, 5, OURS) == names(1)[0]
+    kept.use(names(2)[0])
+    assert kept.current(TREE, 5, OURS) == names(2)[0]
+    assert kept.forget(5, OURS) == names(1, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_projects_and_partonomies_do_not_mix(kept: Registry) -> None:
     publish(kept, 1)
     for name in ("p55-cat-v0007", "p5-cat-v2-v0003", "p5-dog-v0004"):
@@ -242,8 +275,20 @@ def test_pruning_leaves_each_label_studio_and_partonomy_what_serves_it(kept: Reg
     assert kept.current(from_labels("dog", ["paw"]), 5) == "p5-dog-v0001"
 
 
+def test_pruning_keeps_all_that_were_chosen(kept: Registry) -> None:
+    publish(kept, 1, 2)  # by hand
+    publish(kept, 3, 4, project=OURS)
+    publish(kept, 5, 6, project=THEIRS)
+    kept.use(names(1)[0])
+    kept.use(names(5)[0])
+    assert kept.prune(5, 1) == names(3)
+    assert kept.current(TREE, 5, OURS) == names(1)[0]
+    assert kept.current(TREE, 5, THEIRS) == names(5)[0]
+
+
 def test_a_forgotten_project_leaves_nothing_behind(kept: Registry, tmp_path: Path) -> None:
-    publish(kept, 1, 2)
+    publish(kept, 1)
+    publish(kept, 2, project=OURS)
     kept.publish(Made("p5-dog-v0001"), current=True)  # type: ignore[arg-type]
     kept.publish(Made("p55-cat-v0001"), current=True)  # type: ignore[arg-type]
     assert kept.forget(5) == [*names(1, 2), "p5-dog-v0001"]
