@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +310,7 @@ def test_a_project_that_is_gone_is_forgotten(world: World, where: str) -> None:
     else:
         world.site.unlabeled = gone
     world.board.mark(UID, "train")
+    world.board.failed(UID, "train")
     world.look()
     assert world.board.connections() == [] and world.jobs == []
 
@@ -343,31 +346,73 @@ def test_one_projects_label_studio_keeps_no_other_waiting(world: World) -> None:
     assert world.site.asked == [16, 17] and world.works() == ["train"]
 
 
-# Its thread
+# Its threads
+
+
+def until(true: Callable[[], bool], seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
+
+
+def end(sweeper: Sweeper) -> None:
+    sweeper.stop()
+    for thread in sweeper._threads:
+        thread.join(5.0)
+        assert not thread.is_alive()
+
+
+def test_a_label_studio_that_hangs_keeps_no_job_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def hang(project: int) -> str:
+        asked.set()
+        answered.wait(60.0)
+        return world.site.seen
+
+    monkeypatch.setattr(world.site, "fingerprint", hang)
+    world.sweeper.start()
+    assert asked.wait(5.0)
+    world.board.mark(UID, "train")
+    world.sweeper.kick()
+    try:
+        assert until(lambda: world.works() == ["train"])
+    finally:
+        answered.set()
+        end(world.sweeper)
+
+
+def test_what_a_look_marks_is_enqueued_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper_module, "EVERY", 60.0)
+    world.site.seen = "1 1 2026-11-24"
+    world.sweeper.start()
+    assert until(lambda: world.works() == ["train"])
+    end(world.sweeper)
 
 
 def test_a_kick_is_heard_at_once_and_a_failed_pass_is_not_the_last(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import threading
-
     monkeypatch.setattr(sweeper_module, "EVERY", 60.0)
     passed, fail = threading.Event(), [ZeroDivisionError(), redis.ConnectionError("gone")]
 
-    def sweep() -> None:
+    def ensure() -> None:
         passed.set()
         if fail:
             raise fail.pop()
 
-    monkeypatch.setattr(world.sweeper, "sweep", sweep)
+    monkeypatch.setattr(world.sweeper, "ensure", ensure)
     world.sweeper.start()
     for _ in range(4):
         assert passed.wait(5.0)
         passed.clear()
         world.sweeper.kick()
-    world.sweeper.stop()
-    world.sweeper._thread.join(5.0)
-    assert not world.sweeper._thread.is_alive()
+    end(world.sweeper)
     assert "Redis cannot be reached (gone)" in caplog.text
     assert "A pass over the projects failed" in caplog.text
 

@@ -22,11 +22,12 @@ EVERY = 2.0  # seconds between two passes
 _START_SECONDS = 12.0  # that a job may take from its queue to its lease
 _SETTLING_SECONDS = 5.0  # after /setup, until Label Studio has stored backend and webhook
 _AGAIN_SECONDS = 600.0  # before what could not be labeled is tried once more
-_ONE = "sweeper"
+_ONE, _LOOKING = "sweeper", "looker"
 
 
 class Sweeper:
-    """Runs in every web process; one of them is at it at a time.
+    """Runs in every web process; one of them is at it at a time. A Label Studio that hangs keeps
+    no job waiting: it is asked in a thread of its own.
 
     enqueue: a project's uid, a kind of work and a job's id -> a job in the queue. state_of: a
     job's id -> its state and the seconds since it began. site: a project -> its Label Studio.
@@ -48,10 +49,16 @@ class Sweeper:
         self._look_seconds = look_seconds
         self._looked: dict[str, float] = {}
         self._kicked, self._ended = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        self._thread.start()
+        for name, step, wait in (
+            (_ONE, self.ensure, self._await_kick),
+            (_LOOKING, self.look, self._await_end),
+        ):
+            thread = threading.Thread(target=self._run, args=(step, wait), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def stop(self) -> None:
         self._ended.set()
@@ -62,30 +69,46 @@ class Sweeper:
         self._kicked.set()
 
     def sweep(self) -> None:
-        """One pass over all projects."""
-        with self._board.only_one(_ONE, 60.0) as mine:
-            if not mine:
-                return
-            for connection in self._board.connections():
-                if self._board.paused(connection.uid):
-                    continue
+        """Both passes over all projects, and jobs for what the second one marked."""
+        self.ensure()
+        self.look()
+        self.ensure()
+
+    def ensure(self) -> None:
+        """See to it that jobs are under way."""
+        with self._board.only_one(_ONE, 10.0) as mine:
+            for connection in self._going_on() if mine else ():
+                for work in WORKS:
+                    self._ensure(connection.uid, work)
+
+    def look(self) -> None:
+        """Ask each Label Studio whose turn it is what has changed."""
+        with self._board.only_one(_LOOKING, 60.0) as mine:
+            for connection in self._going_on() if mine else ():
                 now, looked = time.monotonic(), self._looked.get(connection.uid)
                 if looked is None or now - looked > self._look_seconds:
                     self._looked[connection.uid] = now
                     self._look(connection)
-                for work in WORKS:
-                    self._ensure(connection.uid, work)
 
-    def _run(self) -> None:
+    def _going_on(self) -> list[Connection]:
+        return [c for c in self._board.connections() if not self._board.paused(c.uid)]
+
+    def _run(self, step: Callable[[], None], wait: Callable[[], None]) -> None:
         while not self._ended.is_set():
-            self._kicked.clear()
             try:
-                self.sweep()
+                step()
             except redis.RedisError as error:
                 log.warning("Redis cannot be reached (%s); jobs wait until it can.", error)
             except Exception:
                 log.exception("A pass over the projects failed")
-            self._kicked.wait(EVERY)
+            wait()
+
+    def _await_kick(self) -> None:
+        self._kicked.wait(EVERY)
+        self._kicked.clear()
+
+    def _await_end(self) -> None:
+        self._ended.wait(EVERY)
 
     def _ensure(self, uid: str, work: Work) -> None:
         """See to it that a job is under way when there is something to do."""
@@ -137,3 +160,4 @@ class Sweeper:
         a job that runs followed by one with nothing to do."""
         if not self._board.unsettled(uid, work):
             self._board.mark(uid, work)
+            self.kick()
