@@ -317,6 +317,19 @@ def test_the_last_complaints_are_kept_the_newest_first(board: Board) -> None:
     assert time.time() - told[0]["time"] < 5
 
 
+def test_what_is_said_again_crowds_out_nothing_else(board: Board) -> None:
+    board.complain(UID, "It is broken.", task=2)
+    for _ in range(30):
+        board.complain(UID, "It is broken.", task=1)
+        board.complain(UID, "Label Studio is gone.")
+    told = [(told["task"], told["text"], told["times"]) for told in board.complaints(UID)]
+    assert told == [
+        (None, "Label Studio is gone.", 30),
+        (1, "It is broken.", 30),
+        (2, "It is broken.", 1),
+    ]
+
+
 def test_reasons_of_empty_tasks_are_kept_until_they_have_regions(board: Board) -> None:
     board.explain(UID, {3: "Broken.", 4: "Gone.", 5: ""})
     assert {task: told["reason"] for task, told in board.explained(UID).items()} == {

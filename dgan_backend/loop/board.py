@@ -261,15 +261,21 @@ class Board:
         return None if found is None else Progress(**json.loads(found))
 
     def complain(self, uid: str, text: str, task: int | None = None) -> None:
-        """Something went wrong that people should read of."""
-        key = f"{_PREFIX}errors:{uid}"
-        entry = {"time": time.time(), "text": text, "task": task}
+        """Something went wrong that people should read of; said again, it is told once."""
+        key, times = f"{_PREFIX}errors:{uid}", 1
+        for before in self._redis.lrange(key, 0, -1):
+            told = json.loads(before)
+            if (told["task"], told["text"]) == (task, text):
+                self._redis.lrem(key, 0, _text(before))
+                times += told.get("times", 1)
+        entry = {"time": time.time(), "text": text, "task": task, "times": times}
         self._redis.lpush(key, json.dumps(entry))
         self._redis.ltrim(key, 0, _ERRORS - 1)
 
     def complaints(self, uid: str) -> list[dict[str, Any]]:
-        """The last ones, the newest first: time (Unix s), text, task."""
-        return [json.loads(t) for t in self._redis.lrange(f"{_PREFIX}errors:{uid}", 0, -1)]
+        """The last ones, the newest first: time (Unix s), text, task, times (how often)."""
+        found = self._redis.lrange(f"{_PREFIX}errors:{uid}", 0, -1)
+        return [{"times": 1, **json.loads(told)} for told in found]
 
     def explain(self, uid: str, reasons: Mapping[int, str]) -> None:
         """Why tasks have no regions; "" = they have some by now."""

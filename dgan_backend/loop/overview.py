@@ -82,7 +82,7 @@ class Overview:
             "removed_labels": outcome.get("removed_labels", {}),
             "effort": outcome.get("effort"),
             "empty": [] if untrained else self._empty(uid, project),
-            "errors": self._errors(uid),
+            "errors": self.board.complaints(uid) if self.board else [],
         }
 
     def _unconnected(self, number: int, uid: str) -> Json:
@@ -187,14 +187,6 @@ class Overview:
     def _empty(self, uid: str, project: Project) -> list[Json]:
         found = [{"task": task, **told} for task, told in self.reasons(uid, project).items()]
         return sorted(found, key=lambda told: -float(told["time"]))[:TASKS]
-
-    def _errors(self, uid: str) -> list[Json]:
-        """The newest first; what was said several times stands there once. times: how often."""
-        found: dict[tuple[Any, str], Json] = {}
-        for told in self.board.complaints(uid) if self.board else ():
-            about = found.setdefault((told["task"], told["text"]), {**told, "times": 0})
-            about["times"] += 1
-        return list(found.values())
 
     def _noted(self, uid: str, key: str) -> str:
         return self.board.noted(uid, key) if self.board else ""
