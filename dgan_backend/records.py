@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dgan_backend.errors import DganError
+from dgan_backend.partonomy import shipped_partonomies
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,15 @@ def version_name(partonomy: str, project: int | None, number: int) -> str:
 
 
 PENDING = "pending"  # the version of a placeholder: its task was asked for and is not ready yet
-_SHIPPED = re.compile(r"[a-z0-9_-]+-(shipped|untrained)")
 
 
 def is_own_version(text: str, project: int) -> bool:
     """Whether a prediction with that model version is this backend's, for that project."""
-    own = re.fullmatch(rf"p{project}-.+-v\d{{4,}}", text)
-    return bool(own or text == PENDING or _SHIPPED.fullmatch(text))
+    own = rf"p{project}-.+-v\d{{4,}}|project-{project}-(untrained|unusable)"
+    return bool(re.fullmatch(own, text) or text == PENDING or text in _of_shipped_partonomies())
+
+
+@cache
+def _of_shipped_partonomies() -> frozenset[str]:
+    states = ("shipped", "untrained")
+    return frozenset(f"{name}-{state}" for name in shipped_partonomies() for state in states)
