@@ -42,12 +42,12 @@ SYNTHETIC = 4  # tasks after each version
 SECONDS = 300.0
 
 
-def until(done: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
+def until(done: Callable[[], Any], what: str, seconds: float = SECONDS, pause: float = 2.0) -> Any:
     """Wait for something to become true."""
     began = time.monotonic()
     while not (found := done()):
         assert time.monotonic() - began < seconds, f"{what}: not within {seconds:.0f} s"
-        time.sleep(2)
+        time.sleep(pause)
     return found
 
 
