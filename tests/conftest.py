@@ -7,9 +7,13 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side: threads that spin would stop each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
+
 import pytest
+import redis
 
 from dgan_backend.segmenter import Segmenter
+from tests.boards import embedded_redis
 from tests.labeling import VERSION, TinyRegistry, tiny_registry
 
 
@@ -22,3 +26,10 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> TinyRegistry:
 @pytest.fixture(scope="module")
 def segmenter(registry: TinyRegistry) -> Segmenter:
     return registry.segmenter(VERSION)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    """A client of a real Redis."""
+    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
+        yield client

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from dgan_backend.loop.connection import Connection
 from tests.boards import embedded_redis
 
 UID, OTHER = "17.1795491060", "17.1700000000"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
-        yield client
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,15 +17,8 @@ from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.outcome import FINDINGS
 from dgan_backend.loop.work import do
 from dgan_backend.settings import Settings
-from tests.boards import embedded_redis
 
 UID = "17.1795491060"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
-        yield client
 
 
 @pytest.mark.parametrize("config", ["<View/>", "no XML"], ids=["no labels", "broken"])

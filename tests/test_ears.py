@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,10 @@ from dgan_backend.loop.board import WORKS, Board
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.ears import WORK_OF, Ears
 from dgan_backend.records import PENDING
-from tests.boards import embedded_redis, redis_that_is_gone
+from tests.boards import redis_that_is_gone
 
 CREATED = 1795491060
 UID, ELSEWHERE = f"17.{CREATED}", "17.1700000000"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
-        yield client
 
 
 @pytest.fixture

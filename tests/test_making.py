@@ -26,7 +26,6 @@ from dgan_backend.settings import Settings
 from dgan_backend.synthesis.importing import CHUNK
 from dgan_backend.synthesis.pushing import Order, Pusher
 from dgan_backend.synthesis.undoing import undo
-from tests.boards import embedded_redis
 from tests.builders import QUICK, tiny_generator_folder, tiny_segmenter
 from tests.labeling import CONFIG
 from tests.studio import TOKEN, UID, Studio, studio_with
@@ -34,12 +33,6 @@ from tests.studio import TOKEN, UID, Studio, studio_with
 OWN = labeling_config(from_labels("own", ["wing", "tail", "beak"]))
 V1, V2 = "p7-toonhead-v0001", "p7-toonhead-v0002"
 SISTER = 8
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -13,7 +12,6 @@ from dgan_backend.loop.bench import Bench
 from dgan_backend.loop.board import WORKS, Board, Lost, Work
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.work import Gone, Paused, do
-from tests.boards import embedded_redis
 
 UID = "17.1795491060"
 
@@ -26,12 +24,6 @@ class Lease:
     def check(self) -> None:
         if self.lost:
             raise Lost
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
-        yield client
 
 
 @pytest.fixture

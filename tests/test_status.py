@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from dgan_backend.loop.status import Status
 from dgan_backend.predictor import Predictor
 from dgan_backend.registry import Registry
 from dgan_backend.settings import Settings
-from tests.boards import embedded_redis, redis_that_is_gone
+from tests.boards import redis_that_is_gone
 from tests.labeling import CONFIG, OTHER_CONFIG
 from tests.statuses import (
     EFFORT,
@@ -35,12 +34,6 @@ from tests.statuses import (
 )
 
 ELSEWHERE = "17.1700000000"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
-        yield client
 
 
 @pytest.fixture

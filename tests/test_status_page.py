@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,7 @@ from dgan_backend.loop.outcome import FINDINGS, NOTE
 from dgan_backend.loop.wording import in_words, said_of
 from dgan_backend.serving.curve import curve, interval, scale
 from dgan_backend.serving.status_page import page
-from tests.boards import embedded_redis
 from tests.statuses import EFFORT, UID, add_version, busy_project, compared, connect, status
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
-        yield client
 
 
 @pytest.fixture

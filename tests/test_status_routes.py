@@ -22,18 +22,12 @@ from dgan_backend.registry import Registry
 from dgan_backend.server import create_app
 from dgan_backend.serving.status_routes import prefers_html
 from dgan_backend.settings import Settings
-from tests.boards import embedded_redis, redis_that_is_gone
+from tests.boards import redis_that_is_gone
 from tests.labeling import CONFIG
 
 UID = "17.1795491060"
 OWN = "our own"  # origin
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
-        yield client
 
 
 @pytest.fixture

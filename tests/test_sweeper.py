@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dgan_backend.loop import sweeper as sweeper_module
 from dgan_backend.loop.board import WORKS, Board
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.sweeper import Sweeper
-from tests.boards import embedded_redis, redis_that_is_gone
+from tests.boards import redis_that_is_gone
 from tests.labeling import CONFIG
 
 UID = "17.1795491060"
@@ -85,12 +85,6 @@ class World:
         for work in WORKS:
             self.board.settle(UID, work, self.board.marks(UID, work))
             self.board.clear(UID, work)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
-        yield client
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,7 +19,6 @@ from dgan_backend.loop.work import do
 from dgan_backend.partonomy import from_labels
 from dgan_backend.predictor import Predictor
 from dgan_backend.settings import Settings
-from tests.boards import embedded_redis
 from tests.test_loop_training import UID, Workshop
 
 CREATED = "2026-11-24T03:31:00Z"  # as UID tells
@@ -72,12 +70,6 @@ class World:
 
     def fingerprint(self, number: int) -> str:
         return str(len(self.corrections))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with embedded_redis(tmp_path_factory.mktemp("state")) as client:
-        yield client
 
 
 @pytest.fixture
