@@ -204,7 +204,7 @@ class LabelStudioClient:
             "filter": "filter:tasks:predictions_model_versions",
             "operator": "not_contains",
             "type": "List",
-            "value": version,
+            "value": [version],  # of a bare string it takes each letter for a version
         }
         filters = _annotated(False)
         filters["items"].append(lacking)
