@@ -129,3 +129,11 @@ def test_a_corrupt_picture_takes_no_other_along(api: LabelStudioClient, mixed_pr
     rle = [region["value"]["rle"] for region in found["a.png"]["result"]]
     again = [region["value"]["rle"] for region in found["c.png"]["result"]]
     assert all(np.array_equal(one, other) for one, other in zip(rle, again, strict=True))
+
+
+def test_tasks_that_lack_a_version_are_counted(demo: Demo, api: LabelStudioClient) -> None:
+    """By this the sweep finds what no event told of."""
+    version = setup_version(demo, api)
+    settled(api, demo.project, version)
+    assert api.count_without(demo.project, version) == 0
+    assert api.count_without(demo.project, f"p{demo.project}-toonhead-v0009") == 24
