@@ -301,15 +301,18 @@ def fit_interpreter(
     taught: tuple[Tensor, npt.NDArray[np.uint8]] | None = None,
     begin: Beginning | None = None,
 ) -> Ensemble:
-    """On the inverted pictures, and on samples that a student labeled.
+    """On the inverted pictures, the more of each the better it was inverted, and on samples that a
+    student labeled.
 
     begin: an ensemble to go on with. Raises DganError when no picture was inverted well.
     """
     labels = labels.inverted()
+    weights = [source.factor for source in labels.data.sources]
     pictures, latents = labels.tensor().to(network.device), labels.data.w.to(network.device)
     masks, count = labels.data.masks.numpy(), len(labels)
     if taught is not None:
         masks = np.concatenate([masks, taught[1]])
+        weights += [1.0] * len(taught[1])
 
     def maps_of(n: int) -> list[Tensor]:
         if n < count:
@@ -317,7 +320,15 @@ def fit_interpreter(
         assert taught is not None  # there are no more masks otherwise
         return feature_maps(network, taught[0][n - count], plan.maps)
 
-    return fit_ensemble(maps_of, masks, labels.num_classes, plan.interpreter, progress, begin)
+    return fit_ensemble(
+        maps_of,
+        masks,
+        labels.num_classes,
+        plan.interpreter,
+        progress,
+        begin,
+        None if set(weights) == {1.0} else weights,
+    )
 
 
 def _backbone(generator: str | Path, outside: str, device: str) -> Backbone | None:

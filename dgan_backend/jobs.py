@@ -234,6 +234,7 @@ def echo(value: Any) -> Any:
 
 def _prepare() -> None:
     """Import what jobs need, while there is time."""
+    import label_studio_sdk.converter.brush  # noqa: F401  half a second
     import torch
 
     import dgan_backend.loop.bench

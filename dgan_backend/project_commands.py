@@ -62,6 +62,7 @@ def _pause(paused: bool, args: argparse.Namespace) -> int:
 
 
 def _forget(args: argparse.Namespace) -> int:
+    from dgan_backend.inversion.latents import LATENTS, Latents
     from dgan_backend.loop.twins import Twins
     from dgan_backend.registry import Registry
 
@@ -87,6 +88,7 @@ def _forget(args: argparse.Namespace) -> int:
         twins.delete(version)
     if alone:
         twins.forget(number)
+    Latents(settings.model_dir / LATENTS / uid).forget()
     print(f"Removed: {', '.join(held)}." if held else "There was nothing to remove.")
     if uid in connected:
         print(

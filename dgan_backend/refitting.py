@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -60,11 +60,13 @@ def refit(
     settings: RefitSettings | None = None,
     training: dict[str, Any] | None = None,
     progress: Progress = lambda name, steps: steps,
+    inverted: Callable[[], TrainingSet] | None = None,
 ) -> Segmenter:
     """A new version that went on learning where `previous` stopped, from old and new labels.
 
     data: all labeled pictures, the base among them. new: how many of them `previous` has not
-    learned from. training: what the card tells of how this came about.
+    learned from. training: what the card tells of how this came about. inverted: gives `data`
+    with its latents, where those are not there yet; asked once the student is fitted.
     Raises DganError when no picture is labeled, or none could be inverted.
     """
     settings = settings or RefitSettings()
@@ -73,6 +75,7 @@ def refit(
         steps = partial(progress, "student")
         student = refit_student(previous.student, data, new, settings, steps)
         taught = taught_samples(previous.generator, student, data, settings.taught)
+    data = inverted() if inverted else data
     plan = FitPlan(
         maps=previous.card.maps,
         interpreter=FitSettings(pixels=settings.pixels, steps=settings.steps, seed=settings.seed),

@@ -58,8 +58,8 @@ class Source:
 
     task: of Label Studio; None for the base, which came with the version or was fitted by hand.
     key: of the annotations (`Correction.key`). factor: how well the picture was inverted, in
-    [0, 1]; the interpreter does not learn from those with 0. reason: why it was left out of
-    something, in plain words; "" = used for all.
+    [0, 1]; the interpreter draws its pixels that often, and none with 0. reason: why it was left
+    out of something, in plain words; "" = used for all.
     """
 
     task: int | None = None

@@ -101,6 +101,21 @@ def test_every_region_is_drawn_and_classes_are_balanced() -> None:
     assert (flat[draw.picture, draw.index] == draw.label).all()
 
 
+def test_pictures_of_less_weight_are_drawn_less_often() -> None:
+    masks = np.zeros((3, 40, 40), dtype=np.uint8)
+    masks[1] = 1
+    masks[2, :20] = 255  # half as many pixels
+    weights = (1.0, 0.25, 0.5)
+    draw = PixelPool(masks, 2, weights).draw(4000, np.random.RandomState(0))
+    counts = np.bincount(draw.picture[draw.label == 0], minlength=3)
+    assert counts[0] == pytest.approx(4 * counts[2], rel=0.15)  # 1 : 0.5 * 0.5
+    assert np.bincount(draw.label)[1] == pytest.approx(2000, abs=2)  # classes stay balanced
+    flat = masks.reshape(3, -1)
+    assert (flat[draw.picture, draw.index] == draw.label).all()
+    every = np.unique(draw.index[draw.picture == 2])
+    assert every.min() >= 800 and every.max() > 1550
+
+
 def test_members_draw_their_own_pixels() -> None:
     pool = PixelPool(np.arange(1600, dtype=np.uint8).reshape(1, 40, 40) % 2, 2)
     random = np.random.RandomState(0)

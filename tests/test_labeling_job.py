@@ -160,6 +160,18 @@ def test_a_replaced_prediction_keeps_its_id(old: str) -> None:
     assert not studio.writes("import_predictions") and not studio.writes("delete_prediction")
 
 
+def test_labels_that_are_called_otherwise_are_written_anew() -> None:
+    studio = Studio(tasks=4)
+    first, _, _ = studio.has(1, NEW), studio.has(2, NEW), studio.has(3, OLD)
+    studio.touch(2, "draft")
+    assert run(studio).written == 2  # 3 and 4
+    assert run(studio, anew=True).written == 3
+    assert not studio.writes("delete_prediction")
+    assert [studio.versions(task) for task in (1, 2, 3, 4)] == [[NEW]] * 4
+    assert [bool(studio.ours(task)) for task in (1, 2, 3, 4)] == [True, False, True, True]
+    assert studio.stored[first]["result"] == ["made", "/1.png"]
+
+
 def test_predictions_of_others_are_not_touched() -> None:
     studio = Studio(2)
     foreign = [studio.has(1, v) for v in ("their-model", "p8-toonhead-v0001", "")]

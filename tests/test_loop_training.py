@@ -9,20 +9,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dgan_backend.errors import DganError, PassingError
 from dgan_backend.fitting import Labels
+from dgan_backend.inversion.latents import LATENTS, Latents
 from dgan_backend.labelstudio.config import labeling_config
 from dgan_backend.labelstudio.corrections import Correction, correction_of
 from dgan_backend.labelstudio.project import Project, open_project
 from dgan_backend.labelstudio.regions import to_regions
-from dgan_backend.loop import training as loop_training
+from dgan_backend.loop import crossvalidation, gathering
+from dgan_backend.loop.crossvalidation import CrossValidation
 from dgan_backend.loop.training import Trained, Training
 from dgan_backend.loop.twins import Twins
 from dgan_backend.loop.validation import Comparison, fold_of
 from dgan_backend.partonomy import from_labels, load_partonomy
 from dgan_backend.pictures import Picture
-from dgan_backend.refitting import RefitSettings
+from dgan_backend.reading import invert_all
+from dgan_backend.refitting import RefitSettings, refit_student
 from dgan_backend.registry import Registry
 from dgan_backend.versions import Source
 from tests.builders import QUICK, add_tiny_backbone, tiny_generator_folder
@@ -84,6 +88,7 @@ class Workshop:
             self.fetch,
             settings=SHORT,
             plan=QUICK,
+            latents=Latents(self.models / LATENTS / UID),
         )
 
 
@@ -119,6 +124,43 @@ def test_later_ones_go_on_and_fetch_only_what_is_new(workshop: Workshop) -> None
     assert told["project"] == UID
     fewer = workshop.train([two])
     assert [s.task for s in workshop.registry.segmenter(fewer.version).data.sources] == [6]
+
+
+def test_a_picture_is_inverted_once_whatever_becomes_of_its_annotation(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    inverted: list[int] = []
+
+    def spy(*args: Any) -> Any:
+        inverted.append(len(args[2]))
+        return invert_all(*args)
+
+    monkeypatch.setattr(gathering, "invert_all", spy)
+    first = workshop.train([workshop.annotated(5)])
+    assert inverted == [1]
+    edited = workshop.train([workshop.annotated(5, band=4)])
+    assert inverted == [1]
+    before, after = (workshop.registry.segmenter(v.version).data for v in (first, edited))
+    assert torch.equal(before.w, after.w) and before.sources[0].factor == after.sources[0].factor
+    workshop.pictures[5] = 255 - workshop.pictures[5]  # type: ignore[operator]
+    workshop.train([workshop.annotated(5, band=5)])
+    assert inverted == [1, 1]
+    for path in (workshop.models / LATENTS).rglob("*.safetensors"):
+        path.write_bytes(b"cut short")
+    workshop.train([workshop.annotated(5, band=6)])
+    assert inverted == [1, 1, 1] and "inverted again" in caplog.text
+
+
+def test_a_picture_that_the_generator_cannot_re_create_teaches_the_student_alone(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corrections = [workshop.annotated(task) for task in (5, 6)]
+    workshop.train(corrections[:1])
+    monkeypatch.setattr(gathering, "reconstruction_factor", lambda *_: 0.0)
+    trained = workshop.train(corrections)
+    known, bad = workshop.registry.segmenter(trained.version).data.sources
+    assert known.factor > 0 and known.reason == ""
+    assert bad.factor == 0.0 and "only the student learns from it" in bad.reason
 
 
 def test_every_correction_is_used_or_left_out_with_a_reason(workshop: Workshop) -> None:
@@ -182,7 +224,7 @@ def test_twins_never_see_their_fold(workshop: Workshop, monkeypatch: pytest.Monk
         return spy
 
     monkeypatch.setattr(Labels, "fit_student", spying(Labels.fit_student))
-    monkeypatch.setattr(loop_training, "refit_student", spying(loop_training.refit_student))
+    monkeypatch.setattr(crossvalidation, "refit_student", spying(refit_student))
     workshop.training().prepare("p3-project-3-v0001")
     trained = workshop.train(corrections)
     early, late = tasks[:5], tasks
@@ -205,7 +247,7 @@ def test_a_worse_candidate_is_held_back_and_the_current_version_stays(
     corrections = [workshop.annotated(task) for task in (5, 6)]
     first = workshop.train(corrections[:1])
     worse = Comparison(8, 0.5, 0.6, -0.1, -0.2, -0.05)
-    monkeypatch.setattr(Training, "_validation", lambda *_: worse)
+    monkeypatch.setattr(CrossValidation, "of", lambda *_: worse)
     second = workshop.train(corrections)
     assert not second.current
     assert "worse" in second.said

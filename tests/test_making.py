@@ -15,7 +15,7 @@ from dgan_backend.generators import load_generator
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.config import labeling_config
 from dgan_backend.labelstudio.regions import to_regions
-from dgan_backend.loop import work
+from dgan_backend.loop import stopping, work
 from dgan_backend.loop.bench import Bench
 from dgan_backend.loop.board import Board, Lost
 from dgan_backend.loop.connection import Connection
@@ -148,7 +148,7 @@ def test_a_job_that_was_killed_makes_what_lacks(
         return check
 
     with monkeypatch.context() as patch, pytest.raises(Lost):
-        patch.setattr(work, "_giving_way", dying)
+        patch.setattr(work, "giving_way", dying)
         world.make()
     assert len(world.studio.of(7)) == CHUNK and len(world.studio.files) == CHUNK + 5
     assert world.board.unsettled(UID, "make")
@@ -160,7 +160,7 @@ def test_a_job_that_was_killed_makes_what_lacks(
 def test_a_project_that_is_paused_meanwhile_gets_the_rest_when_it_goes_on(
     world: World, tmp_path: Path, generator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "_TELL_SECONDS", 0.0)
+    monkeypatch.setattr(stopping, "_TELL_SECONDS", 0.0)
     world.connect(tmp_path, generator=generator, seed_tasks=CHUNK + 5)
     world.studio.before["GET /api/projects/7/file-uploads"] = lambda: world.board.pause(UID, True)
     world.make()

@@ -7,11 +7,13 @@ from typing import Any, cast
 import pytest
 import redis
 
+from dgan_backend.loop import stopping
 from dgan_backend.loop import work as work_module
 from dgan_backend.loop.bench import Bench
 from dgan_backend.loop.board import WORKS, Board, Lost, Work
 from dgan_backend.loop.connection import Connection
-from dgan_backend.loop.work import Gone, Paused, do
+from dgan_backend.loop.stopping import Gone, Paused
+from dgan_backend.loop.work import do
 
 UID = "17.1795491060"
 
@@ -65,8 +67,8 @@ def test_a_queued_job_of_a_paused_project_does_nothing_and_what_waits_is_done_la
 def test_a_job_that_runs_ends_when_its_project_is_paused(
     bench: Bench, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work_module, "_TELL_SECONDS", 0.0)
-    check = work_module._checking(bench, UID, cast(Any, Lease()))
+    monkeypatch.setattr(stopping, "_TELL_SECONDS", 0.0)
+    check = stopping.checking(bench, UID, cast(Any, Lease()))
     check()
     board.pause(UID, True)
     with pytest.raises(Paused):
@@ -79,7 +81,7 @@ def test_a_job_that_runs_ends_when_its_project_is_paused(
 
 def test_it_is_asked_for_once_a_second_but_the_lease_always(bench: Bench, board: Board) -> None:
     lease = Lease()
-    check = work_module._checking(bench, UID, cast(Any, lease))
+    check = stopping.checking(bench, UID, cast(Any, lease))
     check()
     board.pause(UID, True)
     check()

@@ -63,19 +63,20 @@ def fit_ensemble(
     settings: FitSettings | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     begin: Beginning | None = None,
+    weights: Sequence[float] | None = None,
 ) -> Ensemble:
     """Fit M members on N labeled pictures.
 
     maps_of: index -> that picture's feature maps, [1, C_l, H_l, W_l] each; asked once a picture.
     masks: [N, H, W] uint8 in [0, num_classes), 255 = ignore; any size, classes may be absent.
     progress: wraps the step numbers, such as `tqdm`. begin: an ensemble to go on with, whose
-    members and widths stay.
+    members and widths stay. weights: of each picture, see `PixelPool`.
     Raises DganError when no pixel is labeled or a label is outside the partonomy.
     """
     settings = settings or FitSettings()
     if begin is not None:
         settings = replace(settings, members=begin.ensemble.members)
-    pool = PixelPool(masks, num_classes)
+    pool = PixelPool(masks, num_classes, weights)
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         samples = _gather_samples(maps_of, pool, masks.shape, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,10 +26,17 @@ class Draw:
 class PixelPool:
     """All labeled pixels of masks [N, H, W] uint8 (255 = ignore).
 
+    weights: of each picture, over 0; its pixels are drawn that much more often than those of a
+    picture of weight 1. None = all alike.
     Raises DganError when no pixel is labeled, or a label is outside the partonomy.
     """
 
-    def __init__(self, masks: npt.NDArray[np.uint8], num_classes: int) -> None:
+    def __init__(
+        self,
+        masks: npt.NDArray[np.uint8],
+        num_classes: int,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         self.masks = masks.reshape(len(masks), -1)
         labeled = self.masks != IGNORE
         found = np.unique(self.masks[labeled])
@@ -43,6 +51,7 @@ class PixelPool:
         self.classes = found.astype(np.int64)
         self._where = {int(k): np.nonzero(self.masks == k) for k in found}
         self._regions = _regions(masks)
+        self._weights = None if weights is None else np.array(weights, dtype=np.float64)
         counts = np.array([len(self._where[int(k)][0]) for k in found], dtype=np.float64)
         self.prior = counts / counts.sum()
 
@@ -55,7 +64,7 @@ class PixelPool:
         pictures, indices, labels = [], [], []
         for k in self.classes:
             where = self._where[int(k)]
-            chosen = random.randint(len(where[0]), size=share)
+            chosen = self._chosen(where[0], share, random)
             pictures.append(where[0][chosen])
             indices.append(where[1][chosen])
             labels.append(np.full(share, k))
@@ -66,6 +75,19 @@ class PixelPool:
             np.concatenate([*indices, index]).astype(np.int64),
             np.concatenate([*labels, label]).astype(np.int64),
         )
+
+    def _chosen(
+        self, pictures: npt.NDArray[np.int64], count: int, random: np.random.RandomState
+    ) -> npt.NDArray[np.int64]:
+        """Places in a class's list of pixels; pictures: of each pixel there, ascending."""
+        if self._weights is None:
+            return random.randint(len(pictures), size=count)
+        edges = np.searchsorted(pictures, np.arange(len(self._weights) + 1))
+        pixels = np.diff(edges)
+        share = pixels * self._weights
+        drawn = random.choice(len(share), size=count, p=share / share.sum())
+        within = (random.random_sample(count) * pixels[drawn]).astype(np.int64)
+        return np.asarray(edges[drawn] + within, dtype=np.int64)
 
 
 def _regions(masks: npt.NDArray[np.uint8]) -> list[tuple[int, int, npt.NDArray[np.int64]]]:

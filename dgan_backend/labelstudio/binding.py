@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,6 +44,13 @@ class Binding:
         classes go by name, so labels may have been moved, added or removed since.
         """
         return self if partonomy == self.partonomy else _bound(self.config, partonomy)
+
+    @property
+    def spelling(self) -> str:
+        """What regions are written with: predictions of another spelling show no labels."""
+        config = self.config
+        tags = [config.kind, config.from_name, config.image]
+        return json.dumps([tags, sorted(self.label_of.items())])
 
     def folded(self) -> npt.NDArray[np.uint8]:
         """[K] uint8: each class, or where the config has no label for it, its nearest ancestor

@@ -1,9 +1,13 @@
-"""Corrections -> labeled pictures that can be learned from; each is fetched and inverted once."""
+"""Corrections -> labeled pictures that can be learned from; each is fetched and inverted once.
+
+Pictures and masks come first, latents after them: a student learns from the former alone, so it
+need not wait for inversions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ from dgan_backend.interpreter.uncertainty import reconstruction_factor
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.framing import Frame
 from dgan_backend.inversion.invert import InversionSettings
+from dgan_backend.inversion.latents import Latent, Latents, latent_key
 from dgan_backend.inversion.native import InDomainErrors
 from dgan_backend.labelstudio.binding import Binding
 from dgan_backend.labelstudio.corrections import Correction
@@ -43,8 +48,8 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Gathered:
-    """data: of the corrections that are learned from, None without any. new: how many of them
-    were not known before."""
+    """data: of the corrections that are learned from, None without any; latents of new ones are 0
+    until `Gatherer.inverted` has filled them in. new: the tasks that were not known before."""
 
     data: TrainingSet | None
     new: tuple[int, ...]
@@ -56,7 +61,7 @@ class Gatherer:
 
     fetch: a task -> its picture [H, W, 3] uint8; raises DganError. known: the training set of an
     earlier version, whose pictures and latents are taken over where annotations are the same.
-    mask_side: px of the masks to make.
+    latents: of pictures that were inverted before.
     """
 
     def __init__(
@@ -68,10 +73,12 @@ class Gatherer:
         fetch: Fetch,
         *,
         known: TrainingSet | None = None,
+        latents: Latents | None = None,
     ) -> None:
         self._generator, self._encoder, self._inversion = generator, encoder, inversion
         self._binding, self._fetch = binding, fetch
-        self._known = known
+        self._known, self._latents = known, latents
+        self._pending: dict[int, Picture] = {}  # of each task, as it is inverted
         self._side = known.side if known else max(generator.resolution, LABEL_RESOLUTION)
         self._mask_side = known.masks.shape[-1] if known else self._side
 
@@ -109,47 +116,68 @@ class Gatherer:
         mask = correction.mask(self._binding, frame.height, frame.width)
         if (mask == IGNORE).all():
             raise DganError(f"Task {correction.task} has no labeled pixel; label a part of it.")
-        w, factor, reason = self._latent(correction, frame.picture(picture, self._resolution))
+        small = frame.picture(picture, self._generator.resolution)
+        w = self._sampled(correction)
+        if w is None:
+            self._pending[correction.task] = small
+            w = torch.zeros(1, self._generator.num_ws, self._generator.w_dim)
         return TrainingSet(
             w,
             torch.from_numpy(self._framed(frame, mask))[None],
             on_grid([frame.picture(picture, self._side)]),
-            (Source(correction.task, correction.key, factor, reason),),
+            (Source(correction.task, correction.key),),
         )
 
-    @property
-    def _resolution(self) -> int:
-        return self._generator.resolution
+    def inverted(self, data: TrainingSet) -> TrainingSet:
+        """With the latents of the pictures that this gatherer has made; a picture that the
+        generator cannot re-create gets a factor of 0 and the reason."""
+        w, sources = data.w.clone(), list(data.sources)
+        for n, source in enumerate(sources):
+            if source.task is not None and source.task in self._pending:
+                w[n], factor, reason = self._latent(self._pending[source.task])
+                sources[n] = replace(source, factor=factor, reason=reason)
+        return replace(data, w=w, sources=tuple(sources))
 
     def _framed(self, frame: Frame, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         return np.array(frame.mask(mask, self._mask_side, IGNORE))
 
-    def _latent(self, correction: Correction, small: Picture) -> tuple[Tensor, float, str]:
-        """w [1, num_ws, w_dim], how well it re-creates the picture, and what follows from that."""
+    def _sampled(self, correction: Correction) -> Tensor | None:
+        """w [1, num_ws, w_dim] of a picture that the generator itself sampled."""
         sampled = sampled_latent(correction.data, self._generator.id)
-        if sampled is not None:
-            z = self._generator.latent_from_seed(sampled.seed)
-            with torch.inference_mode():
-                w = self._generator.mapping(z, truncation=sampled.truncation)
-            return w.cpu(), 1.0, ""
+        if sampled is None:
+            return None
+        z = self._generator.latent_from_seed(sampled.seed)
+        with torch.inference_mode():
+            return self._generator.mapping(z, truncation=sampled.truncation).cpu()
+
+    def _latent(self, small: Picture) -> tuple[Tensor, float, str]:
+        """w [num_ws, w_dim], how well it re-creates the picture, and what follows from that."""
         if self._encoder is None:
-            empty = torch.zeros(1, self._generator.num_ws, self._generator.w_dim)
+            empty = torch.zeros(self._generator.num_ws, self._generator.w_dim)
             return empty, 0.0, "The generator has no encoder: only the student learns from it."
         encoder, errors = self._encoder
-        found = invert_all(self._generator, encoder, [small], self._inversion)
-        error = float(found.errors[0])
-        factor = 1.0
-        if errors is not None:
-            factor = reconstruction_factor(error, errors.median, errors.limit)
+        found = self._inverted_once(encoder, small)
+        if errors is None:
+            return found.w[0], 1.0, ""
+        factor = reconstruction_factor(found.error, errors.median, errors.limit)
         if factor > 0:
-            return found.w.cpu(), factor, ""
-        assert errors is not None  # or the factor were 1
+            return found.w[0], factor, ""
         return (
-            found.w.cpu(),
+            found.w[0],
             0.0,
-            f"The generator cannot re-create it (error {error:.3f}, limit {errors.limit:.3f}): "
-            "only the student learns from it.",
+            f"The generator cannot re-create it (error {found.error:.3f}, limit "
+            f"{errors.limit:.3f}): only the student learns from it.",
         )
+
+    def _inverted_once(self, encoder: Encoder, small: Picture) -> Latent:
+        key = latent_key(self._generator, encoder, self._inversion, small)
+        if self._latents is not None and (kept := self._latents.find(key)) is not None:
+            return kept
+        made = invert_all(self._generator, encoder, [small], self._inversion)
+        latent = Latent(made.w.cpu(), float(made.errors[0]))
+        if self._latents is not None:
+            self._latents.keep(key, latent)
+        return latent
 
 
 def joined(parts: Sequence[TrainingSet]) -> TrainingSet:

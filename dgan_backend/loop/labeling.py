@@ -52,7 +52,8 @@ class Labeler:
 
     predict: a task -> its entry, as `Predictor.predict`. served: tasks that Label Studio is asking
     /predict for right now. check: called before anything is written; raises when this process has
-    to stop. progress: told how many of how many tasks are done.
+    to stop. progress: told how many of how many tasks are done. anew: also predictions of this
+    very version are written again, since labels are called otherwise now.
     """
 
     def __init__(
@@ -64,16 +65,22 @@ class Labeler:
         served: Callable[[], set[int]] = set,
         check: Callable[[], None] = lambda: None,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        *,
+        anew: bool = False,
     ) -> None:
         assert project.number is not None
         self._site, self._number, self._version = site, project.number, version
         self._predict, self._served = predict, served
         self._check, self._progress = check, progress
+        self._anew = anew
+        self._stale: set[int] = set()  # tasks whose prediction of this version is written again
 
     def run(self) -> Labeled:
         """Label what needs it: tasks without a prediction first, then placeholders, then those
         of older versions."""
         found = list(self._site.summaries(self._number, annotated=False))
+        if self._anew:
+            self._stale = {t.id for t in found if self._version in t.versions}
         todo = [task for task in found if self._needs(task)]
         several = [t.id for t in found if t.predictions > 1 and not self._needs(t)]
         for some in _chunks(several):
@@ -116,7 +123,8 @@ class Labeler:
         return self._entries([task for task in chunk if task.id not in served])
 
     def _needs(self, task: TaskSummary) -> bool:
-        return not task.touched and _own(task, self._number) != [self._version]
+        wanted = _own(task, self._number) != [self._version] or task.id in self._stale
+        return wanted and not task.touched
 
     def _rank(self, task: TaskSummary) -> int:
         own = _own(task, self._number)
@@ -155,7 +163,8 @@ class Labeler:
         self._import([{"task": task, **_fields(ready[task])} for task in new])
         with ThreadPoolExecutor(_WRITERS, "writing") as pool:
             old = [found for found in now if found.ours]
-            list(pool.map(lambda found: self._replace(found.ours, ready[found.task.id]), old))
+            list(pool.map(lambda found: self._replace(found, ready[found.task.id]), old))
+        self._stale -= ready.keys()
         self._tidy(list(ready))
         return len(now)
 
@@ -172,13 +181,16 @@ class Labeler:
                 len(predictions),
             )
 
-    def _replace(self, ours: Sequence[Prediction], entry: Entry) -> None:
-        """Put an entry into the place of our first prediction; `_tidy` removes the others."""
-        if any(p["model_version"] == self._version for p in ours):
+    def _replace(self, found: Looked, entry: Entry) -> None:
+        """Put an entry into the place of our first prediction, or of the one of this version;
+        `_tidy` removes the others."""
+        current = [p for p in found.ours if p["model_version"] == self._version]
+        if current and found.task.id not in self._stale:
             return
         self._check()
         try:
-            self._site.update_prediction(int(ours[0]["id"]), **_fields(entry))
+            place = (current or found.ours)[0]
+            self._site.update_prediction(int(place["id"]), **_fields(entry))
         except LabelStudioError as error:
             if error.status not in (400, 404):  # 404: somebody deleted it just now
                 raise

@@ -11,13 +11,11 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-import redis
-
 from dgan_backend.errors import DganError
+from dgan_backend.inversion.latents import LATENTS, Latents
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.doctor import examine
 from dgan_backend.labelstudio.images import load_image
@@ -30,6 +28,7 @@ from dgan_backend.loop.labeling import Labeler
 from dgan_backend.loop.making import Maker
 from dgan_backend.loop.naming import announce
 from dgan_backend.loop.outcome import FINDINGS, NOTE, outcome
+from dgan_backend.loop.stopping import STOPS, Due, Gone, MakesWay, Outdated, checking, giving_way
 from dgan_backend.loop.training import Training, read_corrections
 from dgan_backend.pictures import Picture
 
@@ -39,8 +38,8 @@ QUIET_SECONDS = 1.0  # without a further mark before a training begins
 LONGEST_WAIT = 10.0
 _PAUSE = 0.1
 _LABEL_SECONDS = 30.0  # of labeling before a training goes on
+_SPELLED = "spelled"  # note of what the project's predictions are written with
 _ANNOUNCED = "announced"  # note of the version that Label Studio was told serves the project
-_TELL_SECONDS = 1.0
 
 
 def do(bench: Bench, uid: str, work: Work) -> None:
@@ -63,7 +62,7 @@ def do(bench: Bench, uid: str, work: Work) -> None:
         try:
             bodies[work](bench, connection, lease)
             bench.board.succeeded(uid, work)
-        except (Outdated, Paused, Gone, MakesWay) as error:
+        except STOPS as error:
             log.info("Project %s: %s", connection.number, error)
         except DganError as error:
             log.warning("Project %s: %s", connection.number, error)
@@ -89,8 +88,9 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
         bench.twins,
         project,
         _fetching(bench, project, site),
+        latents=Latents(bench.settings.model_dir / LATENTS / uid),
         device=bench.settings.device,
-        check=_checking(bench, uid, lease),
+        check=checking(bench, uid, lease),
         progress=_telling(bench, uid, "train"),
     )
     corrections = read_corrections(site, _number(project))
@@ -171,7 +171,9 @@ def _label(
         bench.board.settle(uid, "label", marks)
         return
     began = time.time()
-    told, check = _Told(), _checking(bench, uid, lease)
+    told, check = Due(), checking(bench, uid, lease)
+    assert project.binding is not None  # `_open` has looked
+    spelling = project.binding.spelling
 
     def predict(task: Mapping[str, Any]) -> dict[str, Any]:
         entry = bench.predictor.predict(project, version, task)
@@ -195,7 +197,9 @@ def _label(
         served=lambda: bench.board.served(uid),
         check=still,
         progress=progress,
+        anew=bench.board.noted(uid, _SPELLED) not in ("", spelling),
     ).run()
+    bench.board.note(uid, _SPELLED, spelling)
     if _is_news(bench, uid, version):
         announce(site, project, version)
         bench.board.note(uid, _ANNOUNCED, version)
@@ -227,7 +231,7 @@ def _make(bench: Bench, connection: Connection, lease: Lease) -> None:
         project,
         device=bench.settings.device,
         complain=lambda text: board.complain(uid, text),
-        check=_giving_way(bench, uid, lease),
+        check=giving_way(bench, uid, lease),
         progress=_telling(bench, uid, "make"),
     )
     asked = str(project.options.seed_tasks)
@@ -238,64 +242,6 @@ def _make(bench: Bench, connection: Connection, lease: Lease) -> None:
         maker.synthetic(version)
         board.note(uid, "made", version)
     board.settle(uid, "make", marks)
-
-
-class MakesWay(DganError):
-    """There is something more urgent; what is not made yet is made afterwards."""
-
-
-def _giving_way(bench: Bench, uid: str, lease: Lease) -> Callable[[], None]:
-    """As `_checking`, but it also raises when some project waits to be trained or labeled: making
-    tasks may take long, and nobody waits for them."""
-    board, looked, stop = bench.board, _Told(), _checking(bench, uid, lease)
-
-    def waits(uid: str, work: Work) -> bool:
-        free = not board.busy(uid, work) and not board.waits(uid, work) and not board.paused(uid)
-        return free and board.unsettled(uid, work)
-
-    def check() -> None:
-        stop()
-        if not looked.due():
-            return
-        with suppress(redis.RedisError):  # the lease is lost soon, or Redis is there again
-            for connection in board.connections():
-                if waits(connection.uid, "train") or waits(connection.uid, "label"):
-                    raise MakesWay(f"Tasks wait until project {connection.number} is served.")
-
-    return check
-
-
-class Gone(DganError):
-    """The project was deleted."""
-
-
-class Paused(DganError):
-    """The project was paused; its marks wait until it goes on."""
-
-
-class Outdated(DganError):
-    """A newer version is current; the marks that it came with are still there."""
-
-
-def _checking(bench: Bench, uid: str, lease: Lease) -> Callable[[], None]:
-    """Raises when this process has to stop: the lease is lost or, asked for once a second, the
-    project was paused or forgotten."""
-    asked = _Told()
-
-    def check() -> None:
-        lease.check()
-        if not asked.due():
-            return
-        try:
-            known, paused = bench.board.connection(uid), bench.board.paused(uid)
-        except redis.RedisError:
-            return  # the lease is lost soon, or Redis is there again
-        if known is None:
-            raise Gone("It was forgotten.")
-        if paused:
-            raise Paused("It was paused.")
-
-    return check
 
 
 def _still(bench: Bench, project: Project, version: str, check: Callable[[], None]) -> None:
@@ -354,24 +300,11 @@ def _fetching(
     return fetch
 
 
-class _Told:
-    """Whether it is time to say or to ask something once more."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    def due(self) -> bool:
-        if time.monotonic() - self._last < _TELL_SECONDS:
-            return False
-        self._last = time.monotonic()
-        return True
-
-
 def _telling(bench: Bench, uid: str, work: Work) -> Callable[[str, Iterable[int]], Iterator[int]]:
     """A progress that people can read on the status page."""
 
     def steps(name: str, numbers: Iterable[int]) -> Iterator[int]:
-        every, began, told = list(numbers), time.time(), _Told()
+        every, began, told = list(numbers), time.time(), Due()
         for done, number in enumerate(every):
             if told.due():
                 bench.board.tell(uid, work, Progress(name, done, len(every), began))

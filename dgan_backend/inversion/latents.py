@@ -1,0 +1,74 @@
+"""Latents of pictures that were inverted before, on disk, found by what the pictures show."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from dgan_backend.errors import DganError
+from dgan_backend.generators import Generator
+from dgan_backend.generators.native import read_tensors, write_tensors
+from dgan_backend.inversion.encoder import Encoder
+from dgan_backend.inversion.invert import InversionSettings
+from dgan_backend.pictures import Picture
+
+LATENTS = "latents"  # in MODEL_DIR, a folder for each project
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """w [1, num_ws, w_dim] float32; error: see `Inversion.errors`."""
+
+    w: Tensor
+    error: float
+
+
+class Latents:
+    """A folder of them; each entry is written whole and never changes. One process at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, key: str) -> Latent | None:
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        try:
+            tensors = read_tensors(path)
+            return Latent(tensors["w"], float(tensors["error"]))
+        except (DganError, KeyError) as error:
+            log.warning("Its picture is inverted again: %s", error)
+            return None
+
+    def keep(self, key: str, latent: Latent) -> None:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {"w": latent.w, "error": latent.w.new_tensor(latent.error)}
+        write_tensors(path, tensors, dtype=None)
+
+    def forget(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.safetensors"
+
+
+def latent_key(
+    generator: Generator, encoder: Encoder, settings: InversionSettings, picture: Picture
+) -> str:
+    """What a latent follows from: a SHA-256 of the weights of both networks, the settings, and
+    the picture [R, R, 3] uint8 as it is inverted."""
+    digest = hashlib.sha256(json.dumps([generator.card.sha256, asdict(settings)]).encode())
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().numpy().tobytes())
+    digest.update(picture.tobytes())
+    return digest.hexdigest()
