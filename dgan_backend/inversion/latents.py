@@ -61,14 +61,15 @@ class Latents:
         return self._folder / f"{key}.safetensors"
 
 
-def latent_key(
-    generator: Generator, encoder: Encoder, settings: InversionSettings, picture: Picture
-) -> str:
-    """What a latent follows from: a SHA-256 of the weights of both networks, the settings, and
-    the picture [R, R, 3] uint8 as it is inverted."""
+def inverter_id(generator: Generator, encoder: Encoder, settings: InversionSettings) -> str:
+    """SHA-256 of all that a picture's latent follows from beside the picture."""
     digest = hashlib.sha256(json.dumps([generator.card.sha256, asdict(settings)]).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.cpu().numpy().tobytes())
-    digest.update(picture.tobytes())
     return digest.hexdigest()
+
+
+def latent_key(inverter: str, picture: Picture) -> str:
+    """inverter: see `inverter_id`; picture: [R, R, 3] uint8, as it is inverted."""
+    return hashlib.sha256(inverter.encode() + picture.tobytes()).hexdigest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from dgan_backend.interpreter.uncertainty import reconstruction_factor
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.framing import Frame
 from dgan_backend.inversion.invert import InversionSettings
-from dgan_backend.inversion.latents import Latent, Latents, latent_key
+from dgan_backend.inversion.latents import Latent, Latents, inverter_id, latent_key
 from dgan_backend.inversion.native import InDomainErrors
 from dgan_backend.labelstudio.binding import Binding
 from dgan_backend.labelstudio.corrections import Correction
@@ -170,14 +171,23 @@ class Gatherer:
         )
 
     def _inverted_once(self, encoder: Encoder, small: Picture) -> Latent:
-        key = latent_key(self._generator, encoder, self._inversion, small)
-        if self._latents is not None and (kept := self._latents.find(key)) is not None:
-            return kept
-        made = invert_all(self._generator, encoder, [small], self._inversion)
-        latent = Latent(made.w.cpu(), float(made.errors[0]))
-        if self._latents is not None:
+        if self._latents is None:
+            return self._inverted(encoder, small)
+        key = latent_key(self._inverter, small)
+        latent = self._latents.find(key)
+        if latent is None:
+            latent = self._inverted(encoder, small)
             self._latents.keep(key, latent)
         return latent
+
+    def _inverted(self, encoder: Encoder, small: Picture) -> Latent:
+        made = invert_all(self._generator, encoder, [small], self._inversion)
+        return Latent(made.w.cpu(), float(made.errors[0]))
+
+    @cached_property
+    def _inverter(self) -> str:
+        assert self._encoder is not None  # nothing is inverted otherwise
+        return inverter_id(self._generator, self._encoder[0], self._inversion)
 
 
 def joined(parts: Sequence[TrainingSet]) -> TrainingSet:
