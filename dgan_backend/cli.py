@@ -11,12 +11,15 @@ from pathlib import Path
 
 from dgan_backend import (
     __version__,
+    arguments,
     doctor_command,
+    generator_commands,
     partonomy_commands,
     project_commands,
     push_commands,
     version_commands,
 )
+from dgan_backend.arguments import natural, positive, seed
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 
@@ -41,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dgan-backend {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_model_commands(commands)
-    _add_generator_commands(commands)
+    generator_commands.add_commands(commands)
     _add_evaluate_commands(commands)
     partonomy_commands.add_commands(commands)
     version_commands.add_commands(commands)
@@ -55,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """sample, segment, fit: see workbench.py."""
     sample = commands.add_parser("sample", help="sample pictures with their parts")
-    sample.add_argument("--count", type=_positive, default=24, help="[%(default)s]")
-    sample.add_argument("--seed", type=_seed, default=0, help="of the first one [%(default)s]")
+    sample.add_argument("--count", type=positive, default=24, help="[%(default)s]")
+    sample.add_argument("--seed", type=seed, default=0, help="of the first one [%(default)s]")
     sample.add_argument("--truncation", type=float, help="psi [the generator's card]")
     sample.set_defaults(run=partial(_workbench, "sample"))
     segment = commands.add_parser("segment", help="find the parts of pictures from outside")
@@ -73,24 +76,24 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     fit.add_argument("--out", type=Path, required=True, help="the version folder to write")
     fit.add_argument("--generator", default="toonhead", help="name or folder [%(default)s]")
     fit.add_argument("--partonomy", default="toonhead", help="name or YAML file [%(default)s]")
-    fit.add_argument("--count", type=_positive, help="use this many, drawn by --seed [all]")
-    fit.add_argument("--pool", type=_positive, help="draw from the first so many only [all]")
-    fit.add_argument("--seed", type=_seed, default=0, help="[%(default)s]")
+    fit.add_argument("--count", type=positive, help="use this many, drawn by --seed [all]")
+    fit.add_argument("--pool", type=positive, help="draw from the first so many only [all]")
+    fit.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
     fit.add_argument(
         "--outside",
         choices=("auto", "student", "interpreter"),
         default="auto",
         help="what labels pictures from outside; auto: the better one on held-back labels",
     )
-    fit.add_argument("--steps", type=_positive, default=1200, help="interpreter's [%(default)s]")
+    fit.add_argument("--steps", type=positive, default=1200, help="interpreter's [%(default)s]")
     fit.add_argument(
         "--maps",
         choices=("generator", "generator+picture"),
         default="generator",
         help="what the interpreter reads [%(default)s]",
     )
-    fit.add_argument("--members", type=_positive, default=2, help="student's [%(default)s]")
-    fit.add_argument("--pictures", type=_positive, help="each of them sees at most [9600]")
+    fit.add_argument("--members", type=positive, default=2, help="student's [%(default)s]")
+    fit.add_argument("--pictures", type=positive, help="each of them sees at most [9600]")
     fit.add_argument(
         "--no-mirror",
         action="store_true",
@@ -100,82 +103,6 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     fit.set_defaults(run=partial(_workbench, "fit"))
     for command in (sample, segment, fit):
         command.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
-
-
-def _add_generator_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """generator show, generator train: see workbench.py."""
-    generator = commands.add_parser("generator", help="look at generators, train one")
-    actions = generator.add_subparsers(dest="action", required=True, metavar="ACTION")
-    show = actions.add_parser("show", help="print a generator's card")
-    show.add_argument("generator", nargs="?", help="name or folder [list the shipped ones]")
-    show.set_defaults(run=partial(_workbench, "show_generator"))
-    train = actions.add_parser(
-        "train", help="train StyleGAN2 with its inversion encoder on a folder of pictures"
-    )
-    train.add_argument("--images", type=Path, required=True, help="folder of pictures")
-    train.add_argument("--out", type=Path, required=True, help="resumed when it has a checkpoint")
-    train.add_argument("--name", default="generator", help="[%(default)s]")
-    train.add_argument("--resolution", type=int, default=64, help="[%(default)s]")
-    train.add_argument("--start-resolution", type=int, default=32, help="[%(default)s]")
-    train.add_argument(
-        "--grow-at",
-        type=int,
-        nargs="*",
-        default=[20_000, 80_000],
-        help="pictures seen when the resolution doubles [20000 80000]",
-    )
-    train.add_argument("--pictures", type=_positive, default=200_000, help="to see [%(default)s]")
-    train.add_argument("--minutes", type=float, default=0, help="stop after these [no limit]")
-    train.add_argument("--batch", type=_positive, default=16, help="[%(default)s]")
-    train.add_argument("--rate", type=float, default=0.002, help="of Adam [%(default)s]")
-    train.add_argument("--r1", type=float, default=0.3, help="gradient penalty [%(default)s]")
-    train.add_argument("--z-dim", type=_positive, default=128, help="[%(default)s]")
-    train.add_argument(
-        "--channels", type=_positive, nargs="*", help="one a block from 4 px on [by resolution]"
-    )
-    train.add_argument("--init", default="", help="generator (name or folder) to begin with")
-    train.add_argument(
-        "--init-discriminator", type=Path, help="discriminator.safetensors of that training"
-    )
-    train.add_argument("--no-mirror", action="store_true", help="left and right differ in meaning")
-    train.add_argument(
-        "--augment", choices=("auto", "on", "off"), default="auto", help="auto: below 5000 pictures"
-    )
-    train.add_argument(
-        "--bf16", choices=("auto", "on", "off"), default="auto", help="auto: where it is fast"
-    )
-    train.add_argument("--measure-every", type=_positive, default=5000, help="[%(default)s]")
-    train.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
-    train.add_argument("--seed", type=_seed, default=0, help="[%(default)s]")
-    train.add_argument("--licence", default="", help="of the pictures, for the card")
-    train.add_argument("--attribution", default="", help="of the pictures, for the card")
-    train.set_defaults(run=partial(_workbench, "train_generator"))
-    _add_backbone_command(actions)
-
-
-def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    backbone = actions.add_parser(
-        "backbone",
-        help="teach a U-Net to read a generator's features off pictures, for students",
-        description="Needs no labels. Writes backbone.json and backbone.safetensors into --out.",
-    )
-    backbone.add_argument("generator", help="name, or folder of a generator and its encoder")
-    backbone.add_argument(
-        "--images",
-        type=Path,
-        help="folder of pictures of the domain; without, nothing says what is familiar",
-    )
-    backbone.add_argument("--out", type=Path, help="folder to write to [the generator's]")
-    backbone.add_argument(
-        "--pictures",
-        type=_natural,
-        default=60_000,
-        help="to see; 0: measure anew what is familiar to --init [%(default)s]",
-    )
-    backbone.add_argument("--init", help="folder of a backbone to go on with")
-    backbone.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
-    backbone.add_argument("--seed", type=_seed, default=0, help="[%(default)s]")
-    backbone.set_defaults(run=partial(_workbench, "train_backbone_of"))
 
 
 def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -191,7 +118,10 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
     version.add_argument("pairs", type=Path, help="folder with images/ and masks/, or an npz")
     version.add_argument("--version", default="toonhead", help="name or folder [%(default)s]")
     version.add_argument(
-        "--skip", type=_natural, default=0, help="leave out the first so many [%(default)s]"
+        "--skip",
+        type=natural,
+        default=0,
+        help="leave out the first so many [%(default)s]",
     )
     version.add_argument(
         "--others",
@@ -223,10 +153,10 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         "--methods", nargs="+", default=list(_METHODS), choices=_METHODS, help="[all]"
     )
     few_shot.add_argument(
-        "--counts", nargs="+", type=_positive, default=[1, 4, 16, 40], help="[1 4 16 40]"
+        "--counts", nargs="+", type=positive, default=[1, 4, 16, 40], help="[1 4 16 40]"
     )
-    few_shot.add_argument("--draws", type=_positive, default=5, help="[%(default)s]")
-    few_shot.add_argument("--jobs", type=_positive, default=1, help="side by side [%(default)s]")
+    few_shot.add_argument("--draws", type=positive, default=5, help="[%(default)s]")
+    few_shot.add_argument("--jobs", type=positive, default=1, help="side by side [%(default)s]")
     few_shot.set_defaults(run=partial(_evaluate, "few_shot"))
     causes = actions.add_parser(
         "causes",
@@ -240,7 +170,7 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         default=Path("tests/data/toonhead/person.safetensors"),
         help="weights of the stand-in [%(default)s]",
     )
-    causes.add_argument("--draws", type=_positive, default=2, help="[%(default)s]")
+    causes.add_argument("--draws", type=positive, default=2, help="[%(default)s]")
     causes.add_argument(
         "--json", type=Path, default=Path("causes.json"), help="results [%(default)s]"
     )
@@ -259,6 +189,14 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
 _METHODS = ("pixels", "unet", "unets", "interpreter", "interpreter+picture", "student")
 
 
+def _workbench(command: str, args: argparse.Namespace) -> int:
+    arguments.set_up_computing()
+    from dgan_backend import workbench
+
+    run: Callable[[argparse.Namespace], int] = getattr(workbench, command)
+    return run(args)
+
+
 def _evaluate(command: str, args: argparse.Namespace) -> int:
     """With one thread where processes of its own run side by side."""
     from dgan_backend.supervision import compute
@@ -270,35 +208,6 @@ def _evaluate(command: str, args: argparse.Namespace) -> int:
 
     run: Callable[[argparse.Namespace], int] = getattr(commands, command)
     return run(args)
-
-
-def _workbench(command: str, args: argparse.Namespace) -> int:
-    """Compute in a process whose memory allocator and threads are set for it."""
-    from dgan_backend.supervision import compute
-
-    compute.restart_with(compute.environment(compute.share(1, Settings.from_env().threads)))
-    from dgan_backend import workbench
-
-    run: Callable[[argparse.Namespace], int] = getattr(workbench, command)
-    return run(args)
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 2^32 - 1")
-    return value
-
-
-def _natural(text: str) -> int:
-    return 0 if text == "0" else _positive(text)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
 
 
 def _add_service_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,16 +1,11 @@
-"""Commands that compute: sample, segment, fit, generator train."""
+"""Commands that compute with a version: sample, segment, fit."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import shutil
-import signal
 import time
 from collections.abc import Iterable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +15,7 @@ from tqdm import tqdm
 
 from dgan_backend.errors import DganError
 from dgan_backend.fitting import FitPlan
-from dgan_backend.generators import load_generator
-from dgan_backend.generators.native import (
-    generator_folder,
-    read_card,
-    shipped_generators,
-)
-from dgan_backend.generators.stylegan2 import StyleGAN2Config
 from dgan_backend.interpreter import FitSettings
-from dgan_backend.inversion.native import load_encoder
 from dgan_backend.labeled import load_pairs
 from dgan_backend.partonomy import Partonomy, load_partonomy
 from dgan_backend.pictures import load_picture, save_picture
@@ -37,19 +24,7 @@ from dgan_backend.segmenter import Segmenter
 from dgan_backend.sheets import overlaid, segmentation_sheet
 from dgan_backend.student.augment import AugmentSettings
 from dgan_backend.student.fit import UNetSettings
-from dgan_backend.student.native import Backbone, load_backbone, save_backbone
 from dgan_backend.student.student import StudentSettings
-from dgan_backend.student.unet import Trunk
-from dgan_backend.training.backbone import (
-    BackboneSettings,
-    measure_familiarity,
-    train_backbone,
-)
-from dgan_backend.training.pictures import PictureFolder
-from dgan_backend.training.step import LossWeights
-from dgan_backend.training.trainer import Plan, Trainer
-
-_HELD_BACK = 512  # pictures that a backbone's familiarity is measured on, not trained on
 
 
 def sample(args: argparse.Namespace) -> int:
@@ -160,114 +135,6 @@ def _fit_plan(args: argparse.Namespace) -> FitPlan:
         maps=args.maps,
         interpreter=FitSettings(seed=args.seed, steps=args.steps),
         student=StudentSettings(args.members, unet),
-    )
-
-
-def show_generator(args: argparse.Namespace) -> int:
-    """Print the cards of one generator, or the names of the shipped ones."""
-    if args.generator is None:
-        print("\n".join(shipped_generators()) or "no generator is shipped")
-        return 0
-    print(json.dumps(read_card(generator_folder(args.generator)).to_json(), indent=1))
-    return 0
-
-
-def train_backbone_of(args: argparse.Namespace) -> int:
-    """Train the backbone of a generator; --out/backbone-training is written every minute."""
-    generator = load_generator(args.generator, args.device)
-    encoder = load_encoder(args.generator, args.device)[0] if args.images else None
-    settings = BackboneSettings(side=max(128, generator.resolution), seed=args.seed)
-    folder = PictureFolder(args.images, settings.side, _HELD_BACK) if args.images else None
-    out = args.out or generator_folder(args.generator)
-    unfinished = out / "backbone-training"
-    unfinished.mkdir(parents=True, exist_ok=True)
-    backbone = load_backbone(args.init, args.device) if args.init else None
-    if args.init and backbone is None:
-        raise DganError(f"{args.init} has no backbone to go on with.")
-    began = time.monotonic()
-
-    def keep(seen: int, loss: float, trunk: Trunk) -> None:
-        nonlocal backbone
-        minutes = round((time.monotonic() - began) / 60, 1)
-        note = {"generator": generator.id, "pictures": seen, "minutes": minutes, "loss": loss}
-        backbone = Backbone(trunk.config, trunk.state_dict(), settings.side, None, note)
-        save_backbone(unfinished, backbone)
-        tqdm.write(f"{seen} pictures, {minutes} minutes, loss {loss:.4f}")
-
-    if args.pictures:
-        train_backbone(
-            generator,
-            encoder,
-            folder,
-            settings,
-            pictures=args.pictures,
-            begin=backbone.tensors if backbone else None,
-            report=keep,
-            progress=partial(_bar, "learning"),
-        )
-    if backbone is None:
-        raise DganError("there is nothing to do: --pictures is 0 and there is no --init.")
-    if folder is not None:
-        known = measure_familiarity(backbone.trunk, generator, folder, settings)
-        backbone = replace(backbone, familiarity=known)
-    save_backbone(out, backbone)
-    shutil.rmtree(unfinished)
-    print(f"{out}: a backbone for {generator.id}; `fit` makes students with it")
-    if folder is None:
-        print("without --images nothing says what is familiar: foreign pictures get a score, too")
-    return 0
-
-
-def train_generator(args: argparse.Namespace) -> int:
-    """Train a StyleGAN2 with its encoder on a folder of pictures; resumes what is in --out.
-
-    SIGINT and SIGTERM end it in order: checkpoint, generator, calibrated encoder.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):  # also for a job in the background
-        signal.signal(number, signal.default_int_handler)
-    trainer = Trainer(_plan(args))
-    where = f"resumed after {trainer.seen} pictures" if trainer.resumed else "a new training"
-    print(
-        f"{where}: {len(trainer.pictures)} pictures of {args.images}, {args.resolution} px, "
-        f"augmentation {'on' if trainer.adaptive else 'off'}; sheets and log go to {args.out}"
-    )
-    trainer.run()
-    print(f"the generator is {args.out / args.name}; use it by that path")
-    return 0
-
-
-def _plan(args: argparse.Namespace) -> Plan:
-    architecture = StyleGAN2Config(
-        resolution=args.resolution,
-        z_dim=args.z_dim,
-        w_dim=args.z_dim,
-        mapping_layers=4,
-        channels=tuple(args.channels) if args.channels else (),
-        channel_base=args.resolution * 32,
-        channel_max=128,
-    )
-    return Plan(
-        images=args.images,
-        out=args.out,
-        architecture=architecture,
-        name=args.name,
-        pictures=args.pictures,
-        minutes=args.minutes,
-        batch=args.batch,
-        rate=args.rate,
-        start_resolution=min(args.start_resolution, args.resolution),
-        grow_at=tuple(args.grow_at),
-        mirror=not args.no_mirror,
-        augment=args.augment,
-        bf16=args.bf16,
-        device=args.device,
-        seed=args.seed,
-        measure_every=args.measure_every,
-        losses=LossWeights(r1=args.r1),
-        licence=args.licence,
-        attribution=args.attribution,
-        init=args.init,
-        init_discriminator=args.init_discriminator,
     )
 
 

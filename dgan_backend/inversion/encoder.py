@@ -38,7 +38,8 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """images [N, C, R, R] float32 in [-1, 1] -> w+ [N, num_ws, w_dim]."""
+    """images [N, C, S, S] float32 in [-1, 1] -> w+ [N, num_ws, w_dim]; it looks at them at its
+    own resolution."""
 
     w_avg: Tensor
 
@@ -52,6 +53,9 @@ class Encoder(nn.Module):
             self.add_module(f"head{row}", FullyConnected(width, config.w_dim))
 
     def forward(self, images: Tensor) -> Tensor:
+        side = self.config.resolution
+        if images.shape[-1] != side:
+            images = F.interpolate(images, size=(side, side), mode="area")
         maps = self.pyramid(images)
         pooled = {
             level: F.adaptive_avg_pool2d(maps[4 * 2**level], _HEAD_SIZE).flatten(1)

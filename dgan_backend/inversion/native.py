@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dgan_backend.errors import DganError
 from dgan_backend.generators.native import generator_folder, read_tensors, write_json, write_tensors
@@ -21,13 +22,20 @@ class InDomainErrors:
     limit: float
 
 
-def save_encoder(folder: Path, encoder: Encoder, errors: InDomainErrors | None = None) -> None:
-    """Write an encoder beside its generator, weights in float16."""
+def save_encoder(
+    folder: Path,
+    encoder: Encoder,
+    errors: InDomainErrors | None = None,
+    training: dict[str, Any] | None = None,
+) -> None:
+    """Write an encoder beside its generator, weights in float16. training: what its card tells of
+    how it came about."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / WEIGHTS, encoder.state_dict())
     card = {
         "architecture": encoder.config.to_json(),
         "in_domain_errors": asdict(errors) if errors else None,
+        "training": training or {},
     }
     write_json(folder / CARD, card)
 

@@ -1,0 +1,158 @@
+"""Training an encoder for a generator that has none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dgan_backend.cli import main
+from dgan_backend.errors import DganError
+from dgan_backend.generators import Generator, load_generator
+from dgan_backend.inversion.invert import InversionSettings
+from dgan_backend.inversion.native import load_encoder
+from dgan_backend.training.encoder import (
+    EncoderPlan,
+    EncoderTraining,
+    batch_for,
+    feature_loss,
+    new_encoder,
+    sampled_pictures,
+)
+from tests.builders import tiny_generator_folder
+
+QUICK = InversionSettings(steps=2)
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dgan_backend.supervision.compute.restart_with", lambda _: None)
+
+
+@pytest.fixture
+def generator(tmp_path: Path) -> Generator:
+    return load_generator(tiny_generator_folder(tmp_path / "tiny", resolution=32))
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> EncoderPlan:
+    return EncoderPlan(tmp_path / "out", pictures=64, batch=8, rate=5e-3, inversion=QUICK)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, random = tmp_path_factory.mktemp("images"), np.random.RandomState(0)
+    for i in range(24):
+        Image.fromarray(random.randint(0, 256, (40, 30, 3)).astype(np.uint8)).save(
+            folder / f"{i:02d}.png"
+        )
+    return folder
+
+
+def trained(generator: Generator, plan: EncoderPlan) -> EncoderTraining:
+    training = EncoderTraining(generator, plan)
+    while not training.done:
+        training.step()
+    return training
+
+
+def test_it_learns_to_find_the_latents_of_samples(generator: Generator, plan: EncoderPlan) -> None:
+    before, after = new_encoder(generator), trained(generator, replace(plan, pictures=400)).average
+    z = torch.randn(16, generator.z_dim, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        w = generator.mapping(z)
+        images = generator.synthesis(w).images.clamp(-1, 1)
+        errors = [float((e(images) - w).square().mean() / w.var()) for e in (before, after)]
+    assert errors[1] < 0.8 * errors[0], errors
+
+
+def test_pictures_are_learned_from_too_and_say_what_is_foreign(
+    generator: Generator, plan: EncoderPlan, images: Path
+) -> None:
+    training = trained(generator, replace(plan, images=images))
+    assert set(training.step()) == {"latent", "pixel", "feature", "stay"}
+    assert training.measured()[1] == "held-back pictures"
+    encoder, errors = training.finish()
+    kept, known = load_encoder(plan.out)
+    assert known == errors and 0 < errors.median <= errors.limit
+    picture = training.measured()[0][:1]
+    assert torch.allclose(kept(picture), encoder(picture), atol=2e-2)  # kept in float16
+
+
+def test_it_goes_on_where_it_stopped(generator: Generator, plan: EncoderPlan) -> None:
+    training = EncoderTraining(generator, plan)
+    training.step()
+    training.keep()
+    again = EncoderTraining(generator, plan)
+    assert (again.resumed, again.seen) == (True, 8)
+    for one, other in zip(training.encoder.parameters(), again.encoder.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert not again.done
+    again.seconds = 61.0
+    assert not again.done
+    assert replace(plan, minutes=1.0).minutes * 60 <= again.seconds
+
+
+def test_time_ends_it_as_well(generator: Generator, plan: EncoderPlan) -> None:
+    training = EncoderTraining(generator, replace(plan, minutes=1.0))
+    assert not training.done
+    training.seconds = 60.0
+    assert training.done
+
+
+def test_a_checkpoint_of_another_generator_is_refused(
+    generator: Generator, plan: EncoderPlan, tmp_path: Path
+) -> None:
+    EncoderTraining(generator, plan).keep()
+    other = load_generator(tiny_generator_folder(tmp_path / "other", resolution=16))
+    with pytest.raises(DganError, match="of another generator"):
+        EncoderTraining(other, plan)
+    (plan.out / "encoder-checkpoint.pt").write_bytes(b"PK cut short")
+    with pytest.raises(DganError, match="damaged"):
+        EncoderTraining(generator, plan)
+
+
+def test_a_training_that_diverges_says_so(generator: Generator, plan: EncoderPlan) -> None:
+    training = EncoderTraining(generator, plan)
+    with torch.no_grad():
+        training.encoder.get_submodule("head0").weight.fill_(torch.nan)  # type: ignore[operator, union-attr]
+    with pytest.raises(DganError, match="smaller --rate"):
+        training.step()
+
+
+def test_maps_are_compared_each_by_its_own_deviation() -> None:
+    wanted = [torch.tensor([[[[0.0, 2.0]]]]), torch.tensor([[[[0.0, 20.0]]]])]
+    found = [torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[0.0, 10.0]]]])]
+    deviation = 2.0**0.5  # of 0 and 2; the second map is ten times as large
+    expected = (0.5 / deviation + 5.0 / (10 * deviation)) / 2
+    assert float(feature_loss(found, wanted)) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("resolution", "batch"), [(64, 16), (256, 8), (1024, 2), (4096, 2)])
+def test_larger_pictures_come_in_smaller_batches(resolution: int, batch: int) -> None:
+    assert batch_for(resolution) == batch
+
+
+def test_measured_samples_are_the_same_every_time(generator: Generator) -> None:
+    assert torch.equal(sampled_pictures(generator, 7, 2), sampled_pictures(generator, 7, 2))
+
+
+def test_the_command_writes_an_encoder_and_a_sheet(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_generator_folder(tmp_path / "mine")
+    (folder / "encoder.json").unlink()
+    command = ["generator", "encoder", "train", str(folder), "--images", str(images)]
+    assert main([*command, "--pictures", "16", "--batch", "4"]) == 0
+    assert "counts as foreign" in capsys.readouterr().out
+    assert load_encoder(folder)[1] is not None
+    assert (folder / "encoder-sheet.png").is_file()
+
+
+def test_a_shipped_generator_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generator", "encoder", "train", "toonhead"]) == 2
+    assert "--out" in capsys.readouterr().err
