@@ -175,7 +175,26 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         "--json", type=Path, default=Path("causes.json"), help="results [%(default)s]"
     )
     causes.set_defaults(run=partial(_evaluate, "causes"))
-    for command in (few_shot, causes):
+    inversion = actions.add_parser(
+        "inversion",
+        help="what refinement steps are worth: mIoU of the interpreter, seconds a picture",
+        description="Inverts all pictures with so many steps, fits the interpreter on 16 of them "
+        "and labels the test pictures, for each number of steps.",
+    )
+    inversion.add_argument(
+        "--steps", type=natural, nargs="+", default=[0, 10, 30, 50, 200], help="[0 10 30 50 200]"
+    )
+    inversion.add_argument(
+        "--perceptual", type=float, default=0.0, help="weight of the encoder's maps [%(default)s]"
+    )
+    inversion.add_argument(
+        "--maps", choices=("generator", "generator+picture"), default="generator",
+        help="what the interpreter reads [%(default)s]",
+    )  # fmt: skip
+    inversion.add_argument("--draws", type=positive, default=2, help="[%(default)s]")
+    inversion.add_argument("--json", type=Path, help="all measures of each row")
+    inversion.set_defaults(run=partial(_evaluate, "inversion"))
+    for command in (few_shot, causes, inversion):
         command.add_argument(
             "--pairs",
             type=Path,
@@ -201,7 +220,7 @@ def _evaluate(command: str, args: argparse.Namespace) -> int:
     """With one thread where processes of its own run side by side."""
     from dgan_backend.supervision import compute
 
-    alone = command == "version"
+    alone = command in ("version", "inversion")
     threads = compute.share(1, Settings.from_env().threads) if alone else 1
     compute.restart_with(compute.environment(threads))
     from dgan_backend.evaluation import commands

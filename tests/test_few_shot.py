@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from dgan_backend.cli import main
 from dgan_backend.errors import DganError
 from dgan_backend.evaluation import causes, methods, report
 from dgan_backend.evaluation.few_shot import Cell, FewShotSet, Outcome, measure
@@ -245,6 +246,26 @@ def test_causes_are_told_apart(
     assert set(found) == {"samples", "reconstructions", "pictures", "person"}
     assert all(0 <= value <= 1 for value in found.values())
     assert "samples, exact latents" in report.causes({"draw0": found})
+
+
+def test_steps_of_refinement_are_compared(
+    pairs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("dgan_backend.supervision.compute.restart_with", lambda _: None)
+    monkeypatch.setattr(
+        methods, "FitSettings", lambda **more: FitSettings(steps=5, pixels=256, **more)
+    )
+    generator, told = tiny_generator_folder(tmp_path / "tiny"), tmp_path / "told.json"
+    command = ["evaluate", "inversion", "--pairs", str(pairs), "--generator", str(generator)]
+    more = ["--steps", "0", "3", "--draws", "1", "--perceptual", "0.5", "--json", str(told)]
+    assert main([*command, *more]) == 0
+    rows = json.loads(told.read_text())["rows"]
+    assert [row["steps"] for row in rows] == [0, 3]
+    assert rows[1]["error"] < rows[0]["error"]
+    assert "| encoder alone | " in capsys.readouterr().out
 
 
 def test_tables_and_plot_show_every_method(tmp_path: Path) -> None:

@@ -62,27 +62,32 @@ def pixels(data: FewShotSet, cell: Cell) -> Outcome:
 @dataclass(frozen=True)
 class Inverted:
     """All pictures of the set, inverted. w: [N, num_ws, w_dim]. factors: r in [0, 1] of each.
-    seconds: what one inversion takes."""
+    seconds: what one inversion takes. error: the median, see `Inversion`."""
 
     w: Tensor
     factors: list[float]
     seconds: float
+    error: float
 
 
 def inverted(
-    data: FewShotSet, generator: Generator, encoder: Encoder, errors: InDomainErrors | None
+    data: FewShotSet,
+    generator: Generator,
+    encoder: Encoder,
+    errors: InDomainErrors | None,
+    settings: InversionSettings | None = None,
 ) -> Inverted:
-    """Every picture of the set by the default inversion."""
+    """Every picture of the set, by the default inversion where `settings` are not given."""
     side, watch = generator.resolution, Stopwatch()
     small = [resize(image, side, side) for image in data.pairs.images]
-    found = invert_all(generator, encoder, small, InversionSettings())
+    found = invert_all(generator, encoder, small, settings or InversionSettings())
     factors = [1.0] * len(small)
     if errors is not None:
         factors = [
             reconstruction_factor(float(error), errors.median, errors.limit)
             for error in found.errors
         ]
-    return Inverted(found.w, factors, watch.seconds() / len(small))
+    return Inverted(found.w, factors, watch.seconds() / len(small), float(found.errors.median()))
 
 
 def interpreter(

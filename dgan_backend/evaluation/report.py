@@ -149,6 +149,16 @@ def causes(found: dict[str, dict[str, float]]) -> str:
     return _markdown(rows)
 
 
+def inversion(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: mIoU of the interpreter and seconds a picture, by steps of refinement."""
+    table = [["refinement steps", "mIoU, %", "mean difference to the picture", "a picture, s"]]
+    for steps in sorted({row["steps"] for row in rows}):
+        here = [row for row in rows if row["steps"] == steps]
+        error, seconds = _number(here, "error", 1, 4), _number(here, "picture_seconds", 1, 2)
+        table.append([str(steps or "encoder alone"), _spread(here, "miou"), error, seconds])
+    return _markdown(table)
+
+
 def version(value: dict[str, Any]) -> str:
     """Markdown: one version on labeled pictures."""
     rows = [[f"version {value['version']}", f"{len(value['pictures'])} pictures"]]

@@ -53,10 +53,7 @@ class Encoder(nn.Module):
             self.add_module(f"head{row}", FullyConnected(width, config.w_dim))
 
     def forward(self, images: Tensor) -> Tensor:
-        side = self.config.resolution
-        if images.shape[-1] != side:
-            images = F.interpolate(images, size=(side, side), mode="area")
-        maps = self.pyramid(images)
+        maps = self._pyramid_of(images)
         pooled = {
             level: F.adaptive_avg_pool2d(maps[4 * 2**level], _HEAD_SIZE).flatten(1)
             for level in {self._level(row) for row in range(self.config.num_ws)}
@@ -66,6 +63,17 @@ class Encoder(nn.Module):
             for row in range(self.config.num_ws)
         ]
         return self.w_avg + torch.stack(rows, dim=1)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The maps that its heads read, and those before them: [N, C_l, H_l, W_l] each."""
+        return list(self._pyramid_of(images).values())
+
+    def _pyramid_of(self, images: Tensor) -> dict[int, Tensor]:
+        side = self.config.resolution
+        if images.shape[-1] != side:
+            images = F.interpolate(images, size=(side, side), mode="area")
+        found: dict[int, Tensor] = self.pyramid(images)
+        return found
 
     def _level(self, row: int) -> int:
         """Which map a row reads: 4 px for the first three rows, 8 px to row 5, then 16 px."""

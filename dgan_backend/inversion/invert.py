@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dgan_backend.generators import Generator
 from dgan_backend.inversion.encoder import Encoder
-from dgan_backend.inversion.losses import picture_errors, pixel_loss
+from dgan_backend.inversion.losses import maps_loss, picture_errors, pixel_loss
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,14 @@ class InversionSettings:
     """steps: of Adam at `rate`, falling as a half cosine; 0 = the encoder alone.
 
     stay: weight of the mean squared distance to the encoder's w+, which keeps the latent where
-    the interpreter knows its way.
+    the interpreter knows its way. perceptual: weight of the distance between the encoder's own
+    maps of the picture and of what is made, a perceptual term that nothing is downloaded for.
     """
 
     steps: int = 30
     rate: float = 0.03
     stay: float = 0.02
+    perceptual: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def invert(
     settings = settings or InversionSettings()
     with torch.no_grad():
         start = encoder(images)
-    w = _refine(generator, images, start, settings) if settings.steps else start
+    w = _refine(generator, encoder, images, start, settings) if settings.steps else start
     with torch.no_grad():
         made = generator.synthesis(w).images
     return Inversion(w, made, picture_errors(made, images))
@@ -58,14 +60,22 @@ def invert(
 
 @torch.enable_grad()
 def _refine(
-    generator: Generator, images: Tensor, start: Tensor, settings: InversionSettings
+    generator: Generator,
+    encoder: Encoder,
+    images: Tensor,
+    start: Tensor,
+    settings: InversionSettings,
 ) -> Tensor:
+    with torch.no_grad():
+        wanted = encoder.maps(images) if settings.perceptual else []
     w = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([w], lr=settings.rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     for _ in range(settings.steps):
         made = generator.synthesis(w).images
         loss = pixel_loss(made, images) + settings.stay * (w - start).square().mean()
+        if settings.perceptual:
+            loss = loss + settings.perceptual * maps_loss(encoder.maps(made), wanted)
         optimizer.zero_grad(set_to_none=True)
         (loss * len(images)).backward()
         optimizer.step()

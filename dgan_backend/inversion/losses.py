@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,6 +17,16 @@ def pixel_loss(a: Tensor, b: Tensor) -> Tensor:
     for size in _SIZES:
         loss = loss + F.l1_loss(F.avg_pool2d(a, size), F.avg_pool2d(b, size))
     return loss / (1 + len(_SIZES))
+
+
+def maps_loss(maps: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Mean over maps [N, C_l, H_l, W_l] of their L1, each picture's map by the deviation of what is
+    wanted there, so that pictures do not influence each other; a scalar."""
+    parts = []
+    for a, b in zip(maps, wanted, strict=True):
+        deviation = b.flatten(1).std(dim=1) + 1e-4
+        parts.append(((a - b).abs().mean(dim=(1, 2, 3)) / deviation).mean())
+    return torch.stack(parts).mean()
 
 
 def picture_errors(a: Tensor, b: Tensor) -> Tensor:

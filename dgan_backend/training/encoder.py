@@ -20,13 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator
 from dgan_backend.inversion.encoder import Encoder, EncoderConfig
 from dgan_backend.inversion.invert import InversionSettings, invert
-from dgan_backend.inversion.losses import pixel_loss
+from dgan_backend.inversion.losses import maps_loss, pixel_loss
 from dgan_backend.inversion.native import InDomainErrors, save_encoder
 from dgan_backend.training.pictures import PictureFolder
 
@@ -43,7 +42,7 @@ _CALIBRATION_BATCH = 8
 @dataclass(frozen=True)
 class EncoderLosses:
     """latent: mean squared distance to a sample's w+, in variances of w. pixel: see `pixel_loss`.
-    feature: L1 between a sample's feature maps and those of the guess, each map by its deviation.
+    feature: `maps_loss` of a sample's feature maps and those of the guess.
     stay: mean squared distance of a picture's w+ to the mean w, in variances of w."""
 
     latent: float = 0.5
@@ -208,7 +207,7 @@ class EncoderTraining:
         losses = {
             "latent": weights.latent * (found[:count] - w).square().mean() / self.variance,
             "pixel": weights.pixel * pixel_loss(made.images, shown),
-            "feature": weights.feature * feature_loss([m[:count] for m in made.features], maps),
+            "feature": weights.feature * maps_loss([m[:count] for m in made.features], maps),
         }
         if real is not None:
             away = (found[count:] - self.encoder.w_avg).square().mean() / self.variance
@@ -248,12 +247,6 @@ class EncoderTraining:
             ) from error
         self.random = torch.Generator().manual_seed(self.plan.seed + self.seen)
         return True
-
-
-def feature_loss(maps: list[Tensor], wanted: list[Tensor]) -> Tensor:
-    """Mean over maps [N, C_l, H_l, W_l] of their L1, each by the deviation of what is wanted."""
-    parts = [F.l1_loss(a, b) / (b.std() + 1e-4) for a, b in zip(maps, wanted, strict=True)]
-    return torch.stack(parts).mean()
 
 
 def batch_for(resolution: int) -> int:
