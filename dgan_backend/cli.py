@@ -95,6 +95,9 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     fit.add_argument("--members", type=positive, default=2, help="student's [%(default)s]")
     fit.add_argument("--pictures", type=positive, help="each of them sees at most [9600]")
     fit.add_argument(
+        "--turns", action="store_true", help="pictures have no up: they are learned at any angle"
+    )
+    fit.add_argument(
         "--no-mirror",
         action="store_true",
         help="left and right differ in meaning; classes named `left ...` and `right ...` are "

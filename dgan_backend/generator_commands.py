@@ -47,6 +47,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     train.add_argument("--no-mirror", action="store_true", help="left and right differ in meaning")
     train.add_argument(
+        "--turns", action="store_true", help="pictures have no up: all eight symmetries"
+    )
+    train.add_argument(
         "--augment", choices=("auto", "on", "off"), default="auto", help="auto: below 5000 pictures"
     )
     train.add_argument(
@@ -82,6 +85,9 @@ def _add_encoder_command(actions: argparse._SubParsersAction[argparse.ArgumentPa
     train.add_argument("--batch", type=positive, default=0, help="[by the generator's resolution]")
     train.add_argument("--rate", type=float, default=0.002, help="of Adam [%(default)s]")
     train.add_argument("--no-mirror", action="store_true", help="left and right differ in meaning")
+    train.add_argument(
+        "--turns", action="store_true", help="pictures have no up: all eight symmetries"
+    )
     train.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
     train.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
     train.set_defaults(run=partial(_run, "train_encoder"))

@@ -26,6 +26,8 @@ from dgan_backend.student.augment import AugmentSettings
 from dgan_backend.student.fit import UNetSettings
 from dgan_backend.student.student import StudentSettings
 
+_ANY_ANGLE = 180.0  # to either side
+
 
 def sample(args: argparse.Namespace) -> int:
     """Sample pictures with their parts; write a sheet and, if asked, one file each."""
@@ -125,9 +127,10 @@ def _compared(segmenter: Segmenter) -> str:
 
 
 def _fit_plan(args: argparse.Namespace) -> FitPlan:
+    augment = AugmentSettings(mirror=not args.no_mirror)
     unet = UNetSettings(
         pictures=args.pictures or UNetSettings.pictures,
-        augment=AugmentSettings(mirror=not args.no_mirror),
+        augment=replace(augment, rotation=_ANY_ANGLE) if args.turns else augment,
         seed=args.seed,
     )
     return FitPlan(

@@ -22,6 +22,7 @@ from dgan_backend.training import augment
 from dgan_backend.training.discriminator import append_batch_spread
 from dgan_backend.training.metric import sliced_wasserstein
 from dgan_backend.training.networks import Networks
+from dgan_backend.training.pictures import turned
 from dgan_backend.training.trainer import Plan, Trainer, use_bf16
 from tests.builders import tiny_config
 
@@ -243,3 +244,13 @@ def test_a_broken_picture_is_named(plan: Plan, tmp_path: Path) -> None:
         (folder / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n not a picture")
     with pytest.raises(DganError, match=r"0\.png cannot be read"):
         Trainer(replace(plan, images=folder)).run()
+
+
+def test_all_eight_symmetries_are_different_views_of_one_picture() -> None:
+    picture = torch.arange(9.0).reshape(1, 1, 3, 3)
+    mirrored, quarters = np.repeat([False, True], 4), np.tile(np.arange(4), 2)
+    views = turned(picture.expand(8, -1, -1, -1), mirrored, quarters)
+    assert torch.equal(views[0], picture[0])
+    assert torch.equal(views[4], picture[0].flip(2))
+    assert torch.equal(views[1], torch.tensor([[[2.0, 5, 8], [1, 4, 7], [0, 3, 6]]]))
+    assert len({tuple(view.flatten().tolist()) for view in views}) == 8

@@ -109,6 +109,7 @@ def train_encoder(args: argparse.Namespace) -> int:
         batch=args.batch,
         rate=args.rate,
         mirror=not args.no_mirror,
+        turns=args.turns,
         seed=args.seed,
     )
     training = EncoderTraining(generator, plan)
@@ -202,6 +203,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         start_resolution=min(args.start_resolution, args.resolution),
         grow_at=tuple(args.grow_at),
         mirror=not args.no_mirror,
+        turns=args.turns,
         augment=args.augment,
         bf16=args.bf16,
         device=args.device,

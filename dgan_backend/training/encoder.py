@@ -27,7 +27,7 @@ from dgan_backend.inversion.encoder import Encoder, EncoderConfig
 from dgan_backend.inversion.invert import InversionSettings, invert
 from dgan_backend.inversion.losses import maps_loss, pixel_loss
 from dgan_backend.inversion.native import InDomainErrors, save_encoder
-from dgan_backend.training.pictures import PictureFolder
+from dgan_backend.training.pictures import PictureFolder, turned
 
 LARGEST = 256  # px that an encoder looks at; larger pictures are shrunk for it
 _WIDTHS = {4: 128, 8: 128, 16: 128, 32: 96, 64: 64, 128: 32, 256: 16}
@@ -55,7 +55,8 @@ class EncoderLosses:
 class EncoderPlan:
     """out: where encoder, checkpoint and sheets go. images: folder of unlabeled pictures of the
     domain. pictures: seen in all, samples and real ones. minutes: stop after that much time (0 =
-    only `pictures` counts). batch: 0 = what the generator's resolution allows for."""
+    only `pictures` counts). mirror, turns: pictures are also seen mirrored, and turned by
+    quarters. batch: 0 = what the generator's resolution allows for."""
 
     out: Path
     images: Path | None = None
@@ -64,6 +65,7 @@ class EncoderPlan:
     batch: int = 0
     rate: float = 2e-3
     mirror: bool = True
+    turns: bool = False
     seed: int = 0
     losses: EncoderLosses = field(default_factory=EncoderLosses)
     inversion: InversionSettings = field(default_factory=InversionSettings)
@@ -192,10 +194,10 @@ class EncoderTraining:
         count = self.batch - self.batch // 2
         chosen = torch.randint(len(self.folder), (count,), generator=self.random)
         real = self.folder.batch(chosen.numpy()).to(self.generator.device)
-        if self.plan.mirror:
-            flipped = (torch.rand(count, generator=self.random) < 0.5).to(real.device)
-            real = torch.where(flipped[:, None, None, None], real.flip(3), real)
-        return real
+        share = 0.5 if self.plan.mirror else 0.0
+        mirrored = torch.rand(count, generator=self.random) < share
+        quarters = torch.randint(4 if self.plan.turns else 1, (count,), generator=self.random)
+        return turned(real, mirrored.numpy(), quarters.numpy())
 
     def _losses(
         self, w: Tensor, images: Tensor, maps: list[Tensor], real: Tensor | None

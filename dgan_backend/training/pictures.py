@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dgan_backend.errors import DganError
@@ -12,6 +13,16 @@ from dgan_backend.pictures import load_square, to_tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _CACHE_BYTES = 4 * 2**30
+
+
+def turned(images: Tensor, mirrored: np.ndarray, quarters: np.ndarray) -> Tensor:
+    """Square pictures [N, C, R, R], each mirrored or not and turned by so many quarters: [N] bool
+    and [N] in 0 to 3. Together they are the eight symmetries of the square."""
+    found = []
+    for image, mirror, quarter in zip(images, mirrored, quarters, strict=True):
+        flipped = image.flip(2) if mirror else image
+        found.append(torch.rot90(flipped, int(quarter), (1, 2)))
+    return torch.stack(found)
 
 
 class PictureFolder:

@@ -29,7 +29,7 @@ from dgan_backend.pictures import contact_sheet, to_pictures
 from dgan_backend.training import augment
 from dgan_backend.training.metric import sliced_wasserstein
 from dgan_backend.training.networks import Networks
-from dgan_backend.training.pictures import PictureFolder
+from dgan_backend.training.pictures import PictureFolder, turned
 from dgan_backend.training.step import LossWeights, Step
 
 _MEASURED = 256  # pictures that the metric compares
@@ -44,7 +44,8 @@ class Plan:
     """What to train and for how long.
 
     grow_at: numbers of pictures seen at which the resolution doubles, from start_resolution up to
-    the architecture's. minutes: stop after that much time (0 = only `pictures` counts). init: a
+    the architecture's. minutes: stop after that much time (0 = only `pictures` counts). mirror,
+    turns: pictures are also seen mirrored, and turned by quarters. init: a
     generator with an encoder to begin with, and the discriminator it was trained against.
     """
 
@@ -59,6 +60,7 @@ class Plan:
     start_resolution: int = 32
     grow_at: tuple[int, ...] = (40_000,)
     mirror: bool = True
+    turns: bool = False
     augment: str = "auto"
     bf16: str = "auto"
     device: str = "cpu"
@@ -211,10 +213,9 @@ class Trainer:
     def _batch(self) -> tuple[Tensor, int]:
         indices = self.random.randint(len(self.pictures), size=self.plan.batch)
         real = self.pictures.batch(indices).to(self.plan.device)
-        if self.plan.mirror:
-            flipped = torch.from_numpy(self.random.rand(len(real)) < 0.5).to(real.device)
-            real = torch.where(flipped[:, None, None, None], real.flip(3), real)
-        return real, self.steps
+        mirrored = self.random.rand(len(real)) < (0.5 if self.plan.mirror else 0.0)
+        quarters = self.random.randint(4 if self.plan.turns else 1, size=len(real))
+        return turned(real, mirrored, quarters), self.steps
 
     def step(self, real: Tensor, number: int) -> dict[str, float]:
         """One step on a batch, averages and augmentation included."""
