@@ -6,6 +6,7 @@ import argparse
 import resource
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np

@@ -89,13 +89,17 @@ class Backend:
         return model.model_version
 
     def versions(self, body: Body) -> list[str]:
-        """The version that serves the project in `body`. Label Studio names none: then all that
-        are shipped or serve a known project.
+        """The version that serves the project in `body`. Label Studio names none: then those that
+        are shipped, and the only project's where there is but one; no project sees another's.
         """
         uid = _uid(body)
-        known = [self._known[uid]] if uid in self._known else list(self._known.values())
-        serving = {self._model(about, about.get("schema"), about).model_version for about in known}
-        return sorted(serving if uid in self._known else serving | set(shipped_versions()))
+        if uid in self._known:
+            return [self._serving(self._known[uid])]
+        alone = list(self._known.values()) if len(self._known) == 1 else []
+        return sorted({*map(self._serving, alone), *shipped_versions()})
+
+    def _serving(self, about: Body) -> str:
+        return self._model(about, about.get("schema"), about).model_version
 
     async def predict(self, body: Body) -> list[Body]:
         """One entry a task, in order, before the deadline. With a context, which comes with one
