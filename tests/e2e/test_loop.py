@@ -52,27 +52,40 @@ def until(done: Callable[[], Any], what: str, seconds: float = SECONDS, pause: f
 
 
 class Team:
-    """A project, its pictures, and the person who corrects them: the reference masks."""
+    """A project, its pictures, and the person who corrects them: the reference masks.
 
-    def __init__(self, demo: Demo, api: LabelStudioClient, title: str, chosen: list[int]) -> None:
+    config: a labeling config, whose labels `pairs` are to be changed to by hand [toonhead's]
+    """
+
+    def __init__(
+        self,
+        demo: Demo,
+        api: LabelStudioClient,
+        title: str,
+        chosen: list[int],
+        config: str = "",
+    ) -> None:
         self.demo, self.api = demo, api
-        config = labeling_config(load_partonomy("toonhead"))
+        config = config or labeling_config(load_partonomy("toonhead"))
         self.project = int(api.create_project(title, config)["id"])
         self.binding: Binding = bind(parse_config(config), self.project)
         self.pairs = load_pairs(REFERENCE).pick(chosen)
         self.tasks: list[int] = []
 
-    def connect(self) -> None:
+    def connect(self, url: str = "", **extra_params: Any) -> None:
+        """url: of another backend than the demo's."""
         self.api.connect_backend(
             self.project,
-            self.demo.facts["backend_url"],
+            url or self.demo.facts["backend_url"],
             title=self.shown_version,
-            extra_params={"synthetic_per_version": SYNTHETIC},
+            extra_params=extra_params or {"synthetic_per_version": SYNTHETIC},
         )
 
     @property
     def shown_version(self) -> str:
-        return "toonhead-shipped"
+        """What serves it before it has a version of its own."""
+        name = self.binding.partonomy.name
+        return "toonhead-shipped" if name == "toonhead" else f"{name}-untrained"
 
     def import_pictures(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -91,8 +104,12 @@ class Team:
     def correct(self, n: int) -> None:
         """Submit the reference mask, as somebody who began with the pre-label."""
         (prediction,) = self.api.predictions(self.tasks[n])
+        self.draw(n, parent_prediction=prediction["id"])
+
+    def draw(self, n: int, **fields: Any) -> None:
+        """Submit the reference mask, as somebody who began with nothing."""
         regions = to_regions(self.pairs.masks[n], None, self.binding)
-        body = {"result": regions, "parent_prediction": prediction["id"]}
+        body = {"result": regions, **fields}
         self.api.request("POST", f"/api/tasks/{self.tasks[n]}/annotations/", json=body)
 
     def push(self, *words: str) -> str:
@@ -272,18 +289,18 @@ def test_projects_do_not_see_each_others_versions(
     other.import_pictures(tmp_path / "other")
     until(lambda: other.labeled_by("toonhead-shipped", other.tasks), "pre-labels")
     trained = team.summaries()[team.tasks[-1]].versions
-    assert _served(demo, api, team.project) == list(trained)
-    assert _served(demo, api, other.project) == ["toonhead-shipped"]
+    assert served(demo, api, team.project) == list(trained)
+    assert served(demo, api, other.project) == ["toonhead-shipped"]
     for labels in (["crown", "brim"], ["leaf", "stem"]):
         config = labeling_config(from_labels("own", labels))
         project = int(api.create_project(f"Loop: {labels[0]}", config)["id"])
         extra = {"seed_tasks": 0}
         api.connect_backend(project, demo.facts["backend_url"], extra_params=extra)
-        assert _served(demo, api, project) == [f"project-{project}-untrained"]
-    assert _served(demo, api, team.project) == list(trained)
+        assert served(demo, api, project) == [f"project-{project}-untrained"]
+    assert served(demo, api, team.project) == list(trained)
 
 
-def _served(demo: Demo, api: LabelStudioClient, project: int) -> list[str]:
+def served(demo: Demo, api: LabelStudioClient, project: int) -> list[str]:
     """What /versions says to a project."""
     body = {"project": project_uid(api.project(project))}
     url = f"{demo.facts['backend_url']}/versions"
