@@ -129,7 +129,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The running demo."""
     if not os.environ.get("LABEL_STUDIO_PYTHON"):
         pytest.skip("LABEL_STUDIO_PYTHON is not set; `make test` sets it")
-    demo = Demo(tmp_path_factory.mktemp("demo") / "state", *_free_ports(2))
+    demo = Demo(tmp_path_factory.mktemp("demo") / "state", *free_ports(2))
     try:
         demo.start()
         yield demo
@@ -137,7 +137,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         demo.stop()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -145,6 +145,12 @@ def _free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment that a process was started with."""
+    entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
 def settled(api: LabelStudioClient, project: int, version: str, seconds: float = 240.0) -> None:

@@ -20,7 +20,7 @@ import redis
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.registry import Kept, Registry
 from dgan_backend.versions import read_version
-from tests.e2e.conftest import Demo, settled
+from tests.e2e.conftest import Demo, environment, settled
 from tests.e2e.test_loop import Team, until
 
 pytestmark = pytest.mark.soak
@@ -39,7 +39,7 @@ class Watched:
         self.demo, self.team = demo, team
         created = team.api.project(team.project)["created_at"]
         self.registry = Registry(demo.state / "models")
-        self.redis = redis.Redis.from_url(_redis_url(demo))
+        self.redis = redis.Redis.from_url(environment(demo.facts["pids"]["worker-1"])["REDIS_URL"])
         (found,) = [
             key
             for key in map(bytes.decode, self.redis.hkeys("dgan:projects"))
@@ -155,12 +155,6 @@ def _correct_and_wait(watched: Watched, n: int) -> float:
 
 def _hears(team: Team, webhook: dict[str, Any], yes: bool) -> None:
     team.api.request("PATCH", f"/api/webhooks/{webhook['id']}/", json={"is_active": yes})
-
-
-def _redis_url(demo: Demo) -> str:
-    environ = Path(f"/proc/{demo.facts['pids']['worker-1']}/environ").read_bytes()
-    (url,) = [e[10:] for e in environ.decode().split("\0") if e.startswith("REDIS_URL=")]
-    return url
 
 
 class _always_served:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
+from dgan_backend import jobs
 from dgan_backend.labelstudio.client import LabelStudioClient
+from dgan_backend.labelstudio.project import project_uid
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
-from tests.e2e.conftest import Demo, settled
+from dgan_backend.server import create_app, listen
+from dgan_backend.serving.reason import ReasonProtocol
+from dgan_backend.settings import Settings
+from tests.e2e.conftest import Demo, environment, settled
 from tests.e2e.test_loop import Team, until
 
 PICTURES = 40
@@ -99,6 +109,51 @@ def test_a_worker_killed_while_it_writes_leaves_one_prediction_a_task(
     until(lambda: _labeled(team, version, rest) == len(rest), "the new version's predictions")
     until(lambda: team.api.project(team.project)["model_version"] == version, "the choice")
     until(lambda: {len(team.api.predictions(t)) for t in rest} == {1}, "one prediction each")
+
+
+@pytest.fixture
+def hasty(demo: Demo) -> Iterator[str]:
+    """One more web process of the demo's backend, with the real ones' 85 s for an answer cut to
+    nothing; its URL. Jobs run in the demo's worker."""
+    settings = Settings.from_env(environment(demo.facts["pids"]["worker-1"]))
+    with jobs.connect(settings, hurried=True) as client, listen("127.0.0.1", 0) as listener:
+        app = create_app(settings, deadline=0.0, client=client)
+        config = uvicorn.Config(app, http=ReasonProtocol, ws="none", log_config=None)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(20)
+
+
+def test_placeholders_that_label_studio_stored_are_replaced(
+    hasty: str, demo: Demo, api: LabelStudioClient, tmp_path: Path
+) -> None:
+    """Asked for while no job is at them, so that all of them are stored; one task is opened before
+    somebody presses "Retrieve predictions", and gets two."""
+    team = Team(demo, api, "Races: placeholders", list(range(140, 144)))
+    team.connect(hasty)
+    _paused(hasty, team, True)
+    team.import_pictures(tmp_path / "placeholders")
+    api.task(team.tasks[0])  # as a person opens it
+    _retrieve(api, team.project)
+    stored = {task: api.predictions(task) for task in team.tasks}
+    assert [len(stored[task]) for task in team.tasks] == [2, 1, 1, 1]
+    for placeholder in chain(*stored.values()):
+        assert placeholder["model_version"] == "pending" and placeholder["result"] == []
+    _paused(hasty, team, False)
+    settled(api, team.project, SHIPPED)
+    for task, placeholders in stored.items():
+        (prediction,) = api.predictions(task)
+        assert prediction["id"] == placeholders[0]["id"] and len(prediction["result"]) >= 3
+    api.request("DELETE", f"/api/projects/{team.project}/")  # its backend ends here
+
+
+def _paused(backend: str, team: Team, yes: bool) -> None:
+    form = {"project": project_uid(team.api.project(team.project))}
+    url = f"{backend}/status/{'pause' if yes else 'resume'}"
+    assert httpx.post(url, data=form, trust_env=False).status_code == 303
 
 
 def _told(predictions: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
