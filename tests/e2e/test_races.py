@@ -25,6 +25,7 @@ from dgan_backend.segmenter import Segmenter
 from dgan_backend.server import create_app, listen
 from dgan_backend.serving.reason import ReasonProtocol
 from dgan_backend.settings import Settings
+from tests.e2e.aside import Aside
 from tests.e2e.conftest import Demo, environment, settled
 from tests.e2e.test_loop import Team, until
 
@@ -59,15 +60,14 @@ def _retrieve(api: LabelStudioClient, project: int) -> Any:
     )
 
 
-def _publish(demo: Demo, team: Team, version: str) -> None:
+def _publish(models: Path, backend: str, team: Team, version: str) -> None:
     """A version by hand, which is current as soon as it is there; and an event that says so."""
     shipped = Segmenter.load("toonhead")
     shipped.card = replace(shipped.card, name=version)
-    Registry(demo.state / "models").publish(shipped, current=True)
+    Registry(models).publish(shipped, current=True)
     project = team.api.project(team.project)
     event = {"action": "TASKS_CREATED", "project": project}
-    url = f"{demo.facts['backend_url']}/webhook"
-    httpx.post(url, json=event, trust_env=False).raise_for_status()
+    httpx.post(f"{backend}/webhook", json=event, trust_env=False).raise_for_status()
 
 
 def test_opening_retrieving_and_importing_at_once_leave_one_prediction_a_task(team: Team) -> None:
@@ -84,7 +84,7 @@ def test_a_draft_is_left_alone_and_all_others_follow_the_version(demo: Demo, tea
     team.api.request("POST", f"/api/tasks/{drafted}/drafts", json=body)
     before = _told(team.api.predictions(drafted))
     version = f"p{team.project}-toonhead-v0001"
-    _publish(demo, team, version)
+    _publish(demo.state / "models", demo.facts["backend_url"], team, version)
     rest = [task for task in team.tasks if task != drafted]
     until(lambda: team.labeled_by(version, rest), "the new version's predictions")
     assert {len(team.api.predictions(task)) for task in rest} == {1}
@@ -97,7 +97,7 @@ def test_a_worker_killed_while_it_writes_leaves_one_prediction_a_task(
 ) -> None:
     """Killed three times, while somebody presses "Retrieve predictions"."""
     version = f"p{team.project}-toonhead-v0002"
-    _publish(demo, team, version)
+    _publish(demo.state / "models", demo.facts["backend_url"], team, version)
     rest = [task for task in team.tasks if not team.summaries()[task].draft]
     with ThreadPoolExecutor() as people:
         pressed = people.submit(_retrieve, team.api, team.project)
@@ -154,6 +154,52 @@ def _paused(backend: str, team: Team, yes: bool) -> None:
     form = {"project": project_uid(team.api.project(team.project))}
     url = f"{backend}/status/{'pause' if yes else 'resume'}"
     assert httpx.post(url, data=form, trust_env=False).status_code == 303
+
+
+@pytest.fixture
+def aside(demo: Demo, tmp_path: Path) -> Iterator[Aside]:
+    facts = demo.facts
+    with Aside.started(tmp_path, facts["label_studio_url"], facts["token"]) as aside:
+        yield aside
+
+
+def test_a_worker_killed_between_write_and_delete_leaves_one_prediction_a_task(
+    aside: Aside, demo: Demo, api: LabelStudioClient, tmp_path: Path
+) -> None:
+    """Twice, each time where the new prediction stands beside an old one that the job is about to
+    delete: first the job's process alone, then the worker, with which its job ends."""
+    team = Team(demo, api, "Races: between write and delete", list(range(144, 150)))
+    team.connect(aside.url)
+    team.import_pictures(tmp_path / "pictures")
+    settled(api, team.project, SHIPPED)
+    ids = {task: api.predictions(task)[0]["id"] for task in team.tasks}
+    twice = team.tasks[:3]
+    _store_again(api, team.project, twice)
+    found: list[set[tuple[str, ...]]] = []
+
+    def kill(*command: str) -> None:
+        now = {tuple(p["model_version"] for p in api.predictions(task)) for task in twice}
+        aside.kill(*command)
+        found.append(now)
+
+    job, worker = ("dgan_backend.jobs",), ("dgan_backend.cli", "worker")
+    aside.gate.ambush += [lambda: kill(*job), lambda: kill(*worker)]
+    version = f"p{team.project}-toonhead-v0001"
+    _publish(aside.models, aside.url, team, version)
+    settled(api, team.project, version)
+    assert found == [{(version, SHIPPED)}] * 2
+    assert {task: api.predictions(task)[0]["id"] for task in team.tasks} == ids
+    api.request("DELETE", f"/api/projects/{team.project}/")  # its backend ends here
+
+
+def _store_again(api: LabelStudioClient, project: int, tasks: list[int]) -> None:
+    """What Label Studio does when it stores an answer to /predict that a job was faster than."""
+    second = []
+    for task in tasks:
+        (first,) = api.predictions(task)
+        fields = {key: first[key] for key in ("result", "score", "model_version")}
+        second.append({"task": task, **fields})
+    assert api.import_predictions(project, second) == len(tasks)
 
 
 def _told(predictions: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
