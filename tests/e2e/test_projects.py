@@ -127,7 +127,9 @@ def wait_for(team: Team, version: str, tasks: list[int]) -> None:
 
 def shown(team: Team) -> set[str]:
     """What serves a project, in all places: Label Studio's backend (as /setup answered it, too) and
-    choice, predictions of tasks that nobody has begun with, and what /versions says."""
+    choice, predictions of tasks that nobody has begun with, and what /versions says of it. (Label
+    Studio's own /api/ml/N/versions names no project when it asks, and so gets those of all.)
+    """
     (backend,) = team.api.backends(team.project)
     predicted = {v for t in team.summaries().values() if not t.touched for v in t.versions}
     return {
