@@ -127,9 +127,7 @@ def wait_for(team: Team, version: str, tasks: list[int]) -> None:
 
 def shown(team: Team) -> set[str]:
     """What serves a project, in all places: Label Studio's backend (as /setup answered it, too) and
-    choice, predictions of tasks that nobody has begun with, and what /versions says of it. (Label
-    Studio's own /api/ml/N/versions names no project when it asks, and so gets those of all.)
-    """
+    choice, predictions of tasks that nobody has begun with, and what /versions says of it."""
     (backend,) = team.api.backends(team.project)
     predicted = {v for t in team.summaries().values() if not t.touched for v in t.versions}
     return {
@@ -147,6 +145,8 @@ def told_of(team: Team) -> set[str]:
     known: list[Any] = [team.api.project(project), *team.api.backends(project)]
     known += [*team.api.tasks(project), *(team.api.predictions(task) for task in team.tasks)]
     known.append(team.api.request("GET", f"/api/projects/{project}/model-versions/"))
+    for backend in team.api.backends(project):  # which asks without naming the project
+        known.append(team.api.request("GET", f"/api/ml/{backend['id']}/versions"))
     return set(re.findall(r"\bp\d+-[\w-]+-v\d{4,}", json.dumps(known)))
 
 
