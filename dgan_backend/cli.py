@@ -12,6 +12,7 @@ from pathlib import Path
 from dgan_backend import (
     __version__,
     doctor_command,
+    migration_commands,
     partonomy_commands,
     project_commands,
     push_commands,
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     partonomy_commands.add_commands(commands)
     version_commands.add_commands(commands)
     push_commands.add_command(commands)
+    migration_commands.add_commands(commands)
     project_commands.add_commands(commands)
     doctor_command.add_command(commands)
     _add_service_commands(commands)
