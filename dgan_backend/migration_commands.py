@@ -176,7 +176,7 @@ def _import(
     with alone(Settings.from_env(), project, args.state) as check:
         entries = _bar("importing", collection.entries)
         done = import_entries(site, project, entries, matching, collection.format, least, check)
-    _say(done, args.project)
+    _say(done, project)
     return 0
 
 
@@ -267,11 +267,16 @@ def _write(out: Path, collection: Collection, matching: Matching, least: int) ->
     return 0
 
 
-def _say(done: Imported, project: int) -> None:
+def _say(done: Imported, project: Project) -> None:
     from dgan_backend.migration.survey import counted
 
     there = f" {counted(done.there, 'picture')} had come before." if done.there else ""
-    print(f"Made in project {project}: {counted(done.created, 'annotated task')}.{there}")
+    print(f"Made in project {project.number}: {counted(done.created, 'annotated task')}.{there}")
+    if done.unsaid and not project.options.ignore_bare:
+        print(
+            f"Ignored pixels of {counted(done.unsaid, 'picture')} are bare in Label Studio, which "
+            'means background unless the extra params say {"unlabeled": "ignore"}.'
+        )
     if done.changed:
         print(
             f"Of those, {len(done.changed)} with other labels now; Label Studio keeps what it has. "

@@ -97,6 +97,8 @@ def test_testing_data_are_paired_in_the_order_of_their_names(tmp_path: Path) -> 
     assert painted(found) == {"a10.jpg": ["body"], "a2.jpg": ["headlight"]}
     assert found.partonomy == ""  # its 12 classes are none of a shipped one's
     assert found.notes == ("Pictures and masks are paired in the order of their names.",)
+    with pytest.raises(DganError, match="photographs that have no latents"):
+        read_datasetgan(folder, latents=Latents(OURS))
     (folder / "a2.jpg").unlink()
     with pytest.raises(DganError, match="has 1 pictures and 2 masks"):
         read_datasetgan(folder)
@@ -182,10 +184,12 @@ def test_latents_that_do_not_fit_are_refused(tmp_path: Path, stored: Any, said: 
 
 
 def test_a_mask_of_the_same_proportions_is_resized(tmp_path: Path) -> None:
-    small = mask(1, 2, height=4, width=6, dtype=np.float64)[None]  # [1, H, W], as some are
+    small = mask(1, 19, height=4, width=6, dtype=np.float64)[None]  # [1, H, W], as some are
     folder = datasetgan_folder(tmp_path / "car_processed", {0: small}, {0: picture(8, 12)})
     (entry,) = read_datasetgan(folder).entries
-    assert np.array_equal(entry.read().regions[1].mask, mask(1, 2) == 2)
+    one, other = entry.read().regions
+    assert np.array_equal(one.mask, mask(1, 19) == 1)
+    assert np.array_equal(other.mask, mask(1, 19) == 19)
 
 
 @pytest.mark.parametrize(

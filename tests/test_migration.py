@@ -18,6 +18,7 @@ from dgan_backend.labeled import load_pairs
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.config import labeling_config
 from dgan_backend.labelstudio.corrections import correction_of
+from dgan_backend.labelstudio.polygon import rasterize
 from dgan_backend.labelstudio.project import Project, open_project
 from dgan_backend.labelstudio.regions import to_label_map
 from dgan_backend.loop.board import Lost
@@ -447,3 +448,18 @@ def test_masks_on_disk_are_plain(tmp_path: Path) -> None:
     data = (tmp_path / "out" / "masks" / "a.png").read_bytes()
     with Image.open(io.BytesIO(data)) as mask:
         assert mask.mode == "L" and np.array_equal(np.asarray(mask), EXPECTED)
+
+
+def test_edges_through_the_centres_of_pixels_are_kept_to_the_pixel() -> None:
+    """0.5 of 7 pixels is 7.142857 %: rounded, the edge would leave out a column."""
+    points = np.array([[0.5, 1], [6, 1], [6, 7], [0.5, 7]])
+    mask = rasterize(points, 8, 7)
+    assert mask[1, 0]
+    pixels = picture(8, 7)
+    found = LabeledPicture("a", pixels, encoded(pixels), ".png", (Region("face", mask, points),))
+    binding = project("polygon").binding
+    assert binding is not None
+    matching = match(["face"], TOONHEAD, {}, binding)
+    labels = paint(found, matching)
+    regions = annotation_of(found, labels, matching, binding)
+    assert np.array_equal(to_label_map(regions, binding, 8, 7), labels)

@@ -156,7 +156,8 @@ def test_datasetgan_into_a_project_of_polygons(
     folder = datasetgan_folder(tmp_path / "car_processed", {1: mask, 2: mask}, latents=2)
     words = ["import-datasetgan", folder, "--project", 8, "--generator", "sha256:57"]
     status, out, _ = run(capsys, *words)
-    assert status == 0 and out.endswith("Made in project 8: 2 annotated tasks.\n")
+    assert status == 0 and "Made in project 8: 2 annotated tasks.\n" in out
+    assert "Ignored pixels of 2 pictures are bare in Label Studio, which means background" in out
     assert "Under 30 pixels and so not imported, in how many pictures: handles (2)." in out
     assert "image_i is row i - 1" in out
     assert [t["data"]["latent"]["index"] for t in studio.of(8)] == [0, 1]

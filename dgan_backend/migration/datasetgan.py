@@ -105,6 +105,8 @@ def read_datasetgan(
     partonomy = "" if classes or not release or release.merge else release.partonomy
     notes = [] if classes or partonomy or (release and release.merge) else [_UNNAMED]
     if not _is_training(place):
+        if latents.generator or latents.file:
+            raise DganError(f"{place} is testing data, photographs that have no latents.")
         return _testing(place, names, partonomy, notes)
     return _training(place, name, names, partonomy, latents, notes)
 

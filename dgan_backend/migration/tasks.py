@@ -36,12 +36,13 @@ _LONGEST_STEM = 40
 class Imported:
     """created: tasks. there: pictures that were there before; changed: those of them whose labels
     differ now, which stay as they are in Label Studio. bare: names of pictures without a pixel of
-    a class of the project."""
+    a class of the project. unsaid: created ones with ignored pixels, which become bare ones."""
 
     created: int = 0
     there: int = 0
     changed: list[str] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
+    unsaid: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def import_entries(
                 if there != mark["labels"]:
                     done.changed.append(entry.name)
                 continue
+            done.unsaid += bool((labels == IGNORE).any())
             regions = annotation_of(read, labels, matching, binding)
             # Label Studio takes imported annotations for the ground truth if they do not say no
             about = {"annotations": [{"result": regions, "ground_truth": False}]}
