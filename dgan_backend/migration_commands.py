@@ -232,7 +232,8 @@ def _matching(
         return match(found.labels, binding.partonomy, renames, binding)
     if named := args.partonomy or collection.partonomy:
         return match(found.labels, load_partonomy(named), renames)
-    found.check()  # without labels there is nothing to make a partonomy of
+    if not found.labels:
+        found.check()  # there is nothing to make a partonomy of
     labels = collection.names[1:] or found.labels
     meant = [renames.get(label, label) for label in labels]
     return match(found.labels, partonomy_of(meant, args.source.resolve().name), renames)

@@ -101,6 +101,8 @@ def test_a_dry_run_tells_all_that_is_wrong(
     assert "wing: no class has that name or alias" in out
     assert "At fault: 1 file." in out and "a.json is not valid JSON" in out
     assert "left out: 1 line." in out
+    status, out, _ = run(capsys, "import-labels", heads, "--dry-run")
+    assert status == 1 and "At fault: 1 file." in out and "wing" in out
     status, _, err = run(capsys, "import-labels", heads, "--project", 7)
     assert status == 2 and "Nothing is imported:" in err and "a.json is not valid JSON" in err
     assert not studio.writes()
