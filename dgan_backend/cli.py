@@ -14,6 +14,7 @@ from dgan_backend import (
     arguments,
     doctor_command,
     generator_commands,
+    migration_commands,
     partonomy_commands,
     project_commands,
     push_commands,
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     partonomy_commands.add_commands(commands)
     version_commands.add_commands(commands)
     push_commands.add_command(commands)
+    migration_commands.add_commands(commands)
     project_commands.add_commands(commands)
     doctor_command.add_command(commands)
     _add_service_commands(commands)

@@ -4,14 +4,14 @@ back: push. Torch is imported only to sample."""
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgan_backend.errors import DganError
-from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
+from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.project import Project
+from dgan_backend.project_access import alone, label_studio, open_project_of
 from dgan_backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,11 +76,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run(args: argparse.Namespace) -> int:
     """Print what was made or removed; 0 also when that is nothing."""
     settings = Settings.from_env()
-    if not (settings.label_studio_url and settings.label_studio_api_key):
-        raise DganError("Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, as for the backend.")
-    with LabelStudioClient(
-        settings.label_studio_url, settings.label_studio_api_key, timeout=120.0
-    ) as site:
+    with label_studio(settings) as site:
         if args.undo:
             _say_undone(_undo(settings, site, args.project, args.undo, args.state), args.undo)
             return 0
@@ -102,9 +98,9 @@ def push(
     """Push samples of the version that serves a project. state: the folder of a running `start`."""
     from dgan_backend.synthesis.pushing import Pusher
 
-    project = _project(site, number)
+    project = open_project_of(site, number)
     segmenter = _serving(settings, project)
-    with _alone(settings, project, state) as check:
+    with alone(settings, project, state) as check:
         return Pusher(site, project, segmenter, check, _bar).push(order)
 
 
@@ -114,29 +110,11 @@ def _undo(
     from dgan_backend.synthesis import sister
     from dgan_backend.synthesis.undoing import undo
 
-    project = _project(site, number, usable=False)
+    project = open_project_of(site, number, usable=False)
     beside = sister.find(site, number)
     projects = [number] if beside is None else [int(beside["id"]), number]
-    with _alone(settings, project, state) as check:
+    with alone(settings, project, state) as check:
         return undo(site, projects, batch, check)
-
-
-def _project(site: LabelStudioClient, number: int, usable: bool = True) -> Project:
-    """Raises DganError where there is none, or where it has to be usable and is not."""
-    from dgan_backend.loop.connection import Connection
-
-    try:
-        project = Connection.found(site, number).open()
-    except LabelStudioError as error:
-        if error.status not in (403, 404):
-            raise
-        raise DganError(
-            f"There is no project {number} that the owner of LABEL_STUDIO_API_KEY may see at "
-            f"{site.url}; take the number from the project's URL."
-        ) from error
-    if usable and project.binding is None:
-        raise DganError(f"Project {number}: {project.problem}")
-    return project
 
 
 def _serving(settings: Settings, project: Project) -> Segmenter:
@@ -152,33 +130,6 @@ def _serving(settings: Settings, project: Project) -> Segmenter:
             "MODEL_DIR as the backend has it."
         )
     return registry.segmenter(version)
-
-
-@contextmanager
-def _alone(
-    settings: Settings, project: Project, state: Path | None
-) -> Iterator[Callable[[], None]]:
-    """Without others that make tasks of the project at the same time, as far as the backend's
-    Redis tells of them."""
-    from dgan_backend import jobs
-    from dgan_backend.loop.board import Board
-
-    try:
-        client = jobs.reach(settings, state)
-    except DganError:
-        if settings.redis_url or state:
-            raise
-        client = None  # `start` is not running: its jobs make nothing
-    if client is None:
-        yield lambda: None
-        return
-    with client, Board(client).lease(project.uid, "make") as lease:
-        if lease is None:
-            raise DganError(
-                f"Tasks of project {project.number} are being made right now; try again when that "
-                "is done."
-            )
-        yield lease.check
 
 
 def _prepare(settings: Settings) -> None:

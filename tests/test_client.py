@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 import threading
 import time
@@ -226,6 +227,19 @@ def test_imports(studio: Studio, client: LabelStudioClient, tmp_path: Path) -> N
     assert client.upload_files(1, sorted(tmp_path.iterdir())) == [4, 5]
     body = studio.site.seen[-1].body
     assert b'name="a.png"; filename="a.png"' in body and b'name="b.png"' in body
+
+
+def test_pictures_are_uploaded_as_what_they_are(studio: Studio, client: LabelStudioClient) -> None:
+    stored = [{"id": 3, "file": "upload/1/0a1b2c3d-a.png"}, {"id": 4, "file": "upload/1/0-b.jpg"}]
+    studio.page("POST", "/api/projects/1/import", {"file_upload_ids": [3, 4]})
+    studio.page("GET", "/api/projects/1/file-uploads", stored)
+    assert client.upload_pictures(1, {"a.png": b"one", "b.jpg": b"two"}) == {
+        "a.png": "/data/upload/1/0a1b2c3d-a.png",
+        "b.jpg": "/data/upload/1/0-b.jpg",
+    }
+    (sent,) = [seen for seen in studio.site.seen if seen.method == "POST"]
+    types = re.findall(rb"Content-Type: (\S+)", sent.body)
+    assert types == [b"image/png", b"image/jpeg"]
 
 
 def test_backends_and_webhooks(studio: Studio, client: LabelStudioClient) -> None:

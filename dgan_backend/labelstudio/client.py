@@ -9,6 +9,7 @@ second and 100 MB in processes that make five calls.
 from __future__ import annotations
 
 import json
+import mimetypes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,12 +104,12 @@ class LabelStudioClient:
         return list(self._object("POST", path, files=parts).get("task_ids", []))
 
     def upload_pictures(self, project: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Upload PNG files without making tasks of them: name -> what a task's data says of it.
+        """Upload picture files without making tasks of them: name -> what a task's data says of it.
 
         Names need letters, digits, dots and dashes only, or Label Studio changes them.
         """
         path = f"/api/projects/{project}/import"
-        files = [(name, (name, png, "image/png")) for name, png in pictures.items()]
+        files = [(name, (name, data, _media_type(name))) for name, data in pictures.items()]
         sent = self._object("POST", path, params={"commit_to_project": "false"}, files=files)
         stored = self.uploads(project, sent["file_upload_ids"])
         return {name: place for name, (_, place) in stored.items()}
@@ -406,6 +407,10 @@ class TaskSummary:
     def touched(self) -> bool:
         """Whether a person has begun with it."""
         return bool(self.annotations or self.skipped or self.draft)
+
+
+def _media_type(name: str) -> str:
+    return mimetypes.guess_type(name)[0] or "image/png"
 
 
 def _annotated(yes: bool) -> dict[str, Any]:

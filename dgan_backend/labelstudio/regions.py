@@ -90,6 +90,14 @@ def mask_regions(
     return [{**region, **_score(uncertainty, mask, max_uncertainty)}]
 
 
+def polygon_region(
+    points: polygon.Points, index: int, shape: tuple[int, ...], binding: Binding
+) -> Region:
+    """One polygon of a class that has a label: [P, 2] float64, x and y in pixels of a picture
+    [H, W, ...]; in a project of polygons."""
+    return _region(binding, index, _percent(points, shape), shape)
+
+
 def _outlined(
     labels: LabelMap,
     uncertainty: npt.NDArray[np.float32] | None,

@@ -1,4 +1,4 @@
-"""Tasks of sampled pictures into Label Studio, a few at a time, none of them twice."""
+"""Tasks of pictures into Label Studio, a few at a time, no picture uploaded twice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -20,44 +20,77 @@ CHUNK = 20  # tasks that are uploaded and created together
 _LONGEST_NAME = 40  # of a generator, in a file's name
 
 
+class TaskDraft(Protocol):
+    """A task to be made."""
+
+    @property
+    def file_name(self) -> str:
+        """Of its picture, the same for the same picture alone; letters, digits, dots, dashes."""
+
+    def file(self) -> bytes:
+        """Its picture."""
+
+    def told(self) -> Mapping[str, Any]:
+        """Its data, beside the picture."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """`predictions`, `annotations`."""
+
+
 @dataclass(frozen=True)
 class Draft:
-    """A task to be made. data: beside picture and latent. about: `predictions`, `annotations`."""
+    """A task of a sampled picture. data: beside picture and latent."""
 
     latent: SeedLatent
     picture: Picture
     data: Mapping[str, Any]
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def file_name(self) -> str:
+        return file_name(self.latent)
+
+    def file(self) -> bytes:
+        return _png(self.picture)
+
+    def told(self) -> Mapping[str, Any]:
+        return {"latent": self.latent.to_json(), **self.data}
+
 
 def import_drafts(
     site: LabelStudioClient,
     project: int,
     image_key: str,
-    drafts: Iterable[Draft],
+    drafts: Iterable[TaskDraft],
     check: Callable[[], None] = lambda: None,
+    chunk: int = CHUNK,
 ) -> int:
     """Create a task of each; how many. image_key: under which a task's data has its picture.
 
     Killed between upload and import it leaves files behind, which the next run uses.
-    check: called before anything is written; raises when this process has to stop.
+    check: called before anything is written; raises when this process has to stop. chunk: tasks
+    that are uploaded and created together.
     """
     done, there = 0, None
-    for chunk in _chunks(drafts):
+    for some in _chunks(drafts, chunk):
         if there is None:
             there = {name: place for name, (_, place) in site.uploads(project).items()}
-        named = {file_name(draft.latent): draft for draft in chunk}
-        missing = {name: _png(draft.picture) for name, draft in named.items() if name not in there}
+        named = {draft.file_name: draft for draft in some}
+        missing = {name: draft.file() for name, draft in named.items() if name not in there}
         check()
         if missing:
             there |= site.upload_pictures(project, missing)
         check()
-        tasks = [_task(draft, image_key, there[name]) for name, draft in named.items()]
+        tasks = [
+            {"data": {image_key: there[draft.file_name], **draft.told()}, **draft.about}
+            for draft in some
+        ]
         made = site.import_tasks(project, tasks)
         if len(made) != len(tasks):
             raise DganError(
                 f"Label Studio made {len(made)} of {len(tasks)} tasks in project {project}; look "
-                "into it, then repeat the push: it makes what is missing."
+                "into it, then repeat this: it makes what is missing."
             )
         done += len(made)
     return done
@@ -69,18 +102,13 @@ def file_name(latent: SeedLatent) -> str:
     return f"{generator}-{latent.truncation:g}-{latent.seed}.png"
 
 
-def _task(draft: Draft, image_key: str, place: str) -> dict[str, Any]:
-    data = {image_key: place, "latent": draft.latent.to_json(), **draft.data}
-    return {"data": data, **draft.about}
-
-
 def _png(picture: Picture) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
-def _chunks(drafts: Iterable[Draft]) -> Iterator[Sequence[Draft]]:
+def _chunks(drafts: Iterable[TaskDraft], size: int) -> Iterator[Sequence[TaskDraft]]:
     iterator = iter(drafts)
-    while chunk := list(islice(iterator, CHUNK)):
+    while chunk := list(islice(iterator, size)):
         yield chunk
