@@ -62,7 +62,7 @@ def _pause(paused: bool, args: argparse.Namespace) -> int:
 
 
 def _forget(args: argparse.Namespace) -> int:
-    from dgan_backend.inversion.latents import LATENTS, Latents
+    from dgan_backend.inversion.latents import latents_of, projects_with_latents
     from dgan_backend.loop.twins import Twins
     from dgan_backend.registry import Registry
 
@@ -71,11 +71,14 @@ def _forget(args: argparse.Namespace) -> int:
     connected = {connection.uid for connection in board.connections()} if board else set()
     by_hand = {str(kept.project) for kept in registry.versions() if not kept.uid}
     trained = {kept.uid for kept in registry.versions() if kept.uid}
-    uid = _uid(args.project, _all(connected | trained, by_hand))
+    inverted = projects_with_latents(settings.model_dir)
+    uid = _uid(args.project, _all(connected | trained | inverted, by_hand))
+    latents = latents_of(settings.model_dir, uid)
     number = int(uid.partition(".")[0])
     alone = not any(_is_of(other, str(number)) for other in connected | trained if other != uid)
     versions = [k.name for k in registry.versions(number) if alone or k.uid == uid]
     held = [*versions, *([f"what is noted of {uid}"] if uid in connected else [])]
+    held += [f"latents of {len(latents)} pictures"] if len(latents) else []
     print(f"Of project {uid}, this backend holds: {', '.join(held) or 'nothing'}.")
     if not args.yes and not _confirmed():
         print("Nothing was removed.")
@@ -88,7 +91,7 @@ def _forget(args: argparse.Namespace) -> int:
         twins.delete(version)
     if alone:
         twins.forget(number)
-    Latents(settings.model_dir / LATENTS / uid).forget()
+    latents.forget()
     print(f"Removed: {', '.join(held)}." if held else "There was nothing to remove.")
     if uid in connected:
         print(

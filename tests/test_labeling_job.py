@@ -160,16 +160,49 @@ def test_a_replaced_prediction_keeps_its_id(old: str) -> None:
     assert not studio.writes("import_predictions") and not studio.writes("delete_prediction")
 
 
-def test_labels_that_are_called_otherwise_are_written_anew() -> None:
-    studio = Studio(tasks=4)
-    first, _, _ = studio.has(1, NEW), studio.has(2, NEW), studio.has(3, OLD)
+def test_predictions_that_are_outdated_are_written_anew() -> None:
+    studio = Studio(tasks=5)
+    first, _, _, _ = (studio.has(n, v) for n, v in ((1, NEW), (2, NEW), (3, OLD), (4, NEW)))
     studio.touch(2, "draft")
-    assert run(studio).written == 2  # 3 and 4
-    assert run(studio, anew=True).written == 3
+    fresh = studio.has(5, NEW, result=["made", "/5.png"])
+    assert run(studio, outdated=_theirs).written == 1  # 3; nothing says that others are outdated
+    assert run(studio, outdated=_theirs, look_at_all=True).written == 2  # 1 and 4
     assert not studio.writes("delete_prediction")
-    assert [studio.versions(task) for task in (1, 2, 3, 4)] == [[NEW]] * 4
-    assert [bool(studio.ours(task)) for task in (1, 2, 3, 4)] == [True, False, True, True]
+    assert [studio.versions(task) for task in (1, 2, 3, 4, 5)] == [[NEW]] * 5
+    assert [bool(studio.ours(task)) for task in (1, 2, 3, 4, 5)] == [True, False, True, True, True]
     assert studio.stored[first]["result"] == ["made", "/1.png"]
+    assert fresh not in studio.writes("update_prediction")
+
+
+def test_an_interrupted_renewal_goes_on_where_it_was() -> None:
+    studio = Studio(2 * CHUNK)
+    for n in studio.tasks:
+        studio.has(n, NEW)
+    calls = iter(range(CHUNK + 5))
+
+    def check() -> None:
+        if studio.writes("update_prediction") and next(calls, None) is None:
+            raise Lost
+
+    with contextlib.suppress(Lost):
+        run(studio, outdated=_theirs, look_at_all=True, check=check)
+    done = len(studio.writes("update_prediction"))
+    assert 0 < done < 2 * CHUNK
+    assert run(studio, outdated=_theirs, look_at_all=True).written == 2 * CHUNK - done
+    assert all(studio.ours(n) for n in studio.tasks)
+
+
+def test_what_predict_stored_with_older_labels_meanwhile_is_written_anew() -> None:
+    studio = Studio(1)
+    studio.has(1, OLD)
+    studio.before["update_prediction"] = [lambda: studio.has(1, NEW) and None]
+    served = iter([set(), {1}, set(), set()])
+    run(studio, outdated=_theirs, look_at_all=True, served=lambda: next(served, set()))
+    assert studio.versions(1) == [NEW] and studio.ours(1)
+
+
+def _theirs(prediction: Mapping[str, Any]) -> bool:
+    return "made" not in prediction["result"]
 
 
 def test_predictions_of_others_are_not_touched() -> None:

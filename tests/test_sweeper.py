@@ -14,7 +14,7 @@ import redis
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioError
 from dgan_backend.loop import sweeper as sweeper_module
-from dgan_backend.loop.board import WORKS, Board
+from dgan_backend.loop.board import SPELLED, WORKS, Board
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.sweeper import Sweeper
 from tests.boards import redis_that_is_gone
@@ -32,6 +32,13 @@ class Site:
         self.unlabeled: int | DganError = 0
         self.error: DganError | None = None
         self.asked: list[object] = []
+        self.config = CONFIG
+
+    def project(self, number: int) -> dict[str, Any]:
+        if self.error is not None:
+            self.asked.append(number)
+            raise self.error
+        return {"id": number, "label_config": self.config}
 
     def fingerprint(self, project: int) -> str:
         self.asked.append(project)
@@ -55,6 +62,9 @@ class World:
         self.jobs: list[tuple[str, str, str]] = []
         self.states: dict[str, tuple[str, float]] = {}
         self.sweeper = self.another(look_seconds)
+        binding = Connection(UID, CONFIG).open().binding
+        assert binding is not None
+        board.note(UID, SPELLED, binding.spelling)
 
     def another(self, look_seconds: float = 3600.0) -> Sweeper:
         return Sweeper(
@@ -286,6 +296,32 @@ def test_news_are_labeled_at_once(world: World, news: str) -> None:
         world.site.unlabeled = 4
     else:
         world.version = "p17-toonhead-v0004"
+    world.look()
+    assert world.marks()["label"] == 2
+
+
+def test_labels_that_changed_and_nobody_told_ask_for_both(world: World) -> None:
+    world.site.config = CONFIG.replace('value="hair"', 'value="hair" alias="Haare"')
+    world.look()
+    assert (world.marks()["train"], world.marks()["label"]) == (1, 1)
+    connection = world.board.connection(UID)
+    assert connection is not None and connection.schema == world.site.config
+    world.done()
+    before = world.marks()
+    world.look()
+    assert world.marks()["train"] == before["train"]
+
+
+def test_predictions_with_older_labels_are_looked_at_now_and_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.board.note(UID, SPELLED, "")  # a picture was out of reach
+    world.look()
+    assert world.marks()["label"] == 1
+    world.done()
+    world.look()
+    assert world.marks()["label"] == 1
+    monkeypatch.setattr(sweeper_module, "_AGAIN_SECONDS", 0.0)
     world.look()
     assert world.marks()["label"] == 2
 

@@ -26,8 +26,8 @@ class Draw:
 class PixelPool:
     """All labeled pixels of masks [N, H, W] uint8 (255 = ignore).
 
-    weights: of each picture, over 0; its pixels are drawn that much more often than those of a
-    picture of weight 1. None = all alike.
+    weights: of each picture, in (0, 1]; its pixels are drawn that much less often than those of a
+    picture of weight 1, also where nothing else shows their class. None = all alike.
     Raises DganError when no pixel is labeled, or a label is outside the partonomy.
     """
 
@@ -67,7 +67,7 @@ class PixelPool:
             chosen = self._chosen(where[0], share, random)
             pictures.append(where[0][chosen])
             indices.append(where[1][chosen])
-            labels.append(np.full(share, k))
+            labels.append(np.full(len(chosen), k))
         must = [(n, pixels[random.randint(len(pixels))], k) for n, k, pixels in self._regions]
         n, index, label = (np.array(column, dtype=np.int64) for column in zip(*must, strict=True))
         return Draw(
@@ -85,6 +85,7 @@ class PixelPool:
         edges = np.searchsorted(pictures, np.arange(len(self._weights) + 1))
         pixels = np.diff(edges)
         share = pixels * self._weights
+        count = max(1, round(count * share.sum() / len(pictures)))
         drawn = random.choice(len(share), size=count, p=share / share.sum())
         within = (random.random_sample(count) * pixels[drawn]).astype(np.int64)
         return np.asarray(edges[drawn] + within, dtype=np.int64)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.pictures import Picture
 
 LATENTS = "latents"  # in MODEL_DIR, a folder for each project
+_FORMAT = 1  # another number for another way to invert, so that old latents are not taken for new
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ class Latent:
 
 
 class Latents:
-    """A folder of them; each entry is written whole and never changes. One process at a time."""
+    """A folder of them; each entry is written whole and never changes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,7 +55,13 @@ class Latents:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {"w": latent.w, "error": latent.w.new_tensor(latent.error)}
-        write_tensors(path, tensors, dtype=None)
+        # A process that lost its lease may write the same one.
+        mine = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
+        write_tensors(mine, tensors, dtype=None)
+        mine.replace(path)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._folder.glob("*.safetensors"))
 
     def forget(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -61,9 +70,25 @@ class Latents:
         return self._folder / f"{key}.safetensors"
 
 
+def latents_of(model_dir: Path, uid: str) -> Latents:
+    """Those of one project. Raises DganError when `uid` is none, since it becomes a path."""
+    if not re.fullmatch(r"\d+(\.\d+)?", uid):
+        raise DganError(f"{uid!r} is no project's uid.")
+    return Latents(model_dir / LATENTS / uid)
+
+
+def projects_with_latents(model_dir: Path) -> set[str]:
+    """Their uids."""
+    return {path.name for path in (model_dir / LATENTS).glob("*") if path.is_dir()}
+
+
 def inverter_id(generator: Generator, encoder: Encoder, settings: InversionSettings) -> str:
     """SHA-256 of all that a picture's latent follows from beside the picture."""
-    digest = hashlib.sha256(json.dumps([generator.card.sha256, asdict(settings)]).encode())
+    digest = hashlib.sha256(
+        json.dumps(
+            [_FORMAT, generator.card.sha256, encoder.config.to_json(), asdict(settings)]
+        ).encode()
+    )
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.cpu().numpy().tobytes())

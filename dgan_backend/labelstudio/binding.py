@@ -47,10 +47,14 @@ class Binding:
 
     @property
     def spelling(self) -> str:
-        """What regions are written with: predictions of another spelling show no labels."""
+        """What regions are written with; see `regions.fits`."""
         config = self.config
-        tags = [config.kind, config.from_name, config.image]
-        return json.dumps([tags, sorted(self.label_of.items())])
+        return json.dumps([config.kind, config.from_name, config.image, *self.spelled])
+
+    @property
+    def spelled(self) -> list[str]:
+        """The labels as Label Studio writes them, sorted."""
+        return sorted(self.label_of.values())
 
     def folded(self) -> npt.NDArray[np.uint8]:
         """[K] uint8: each class, or where the config has no label for it, its nearest ancestor

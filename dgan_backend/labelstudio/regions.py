@@ -14,7 +14,7 @@ the later region.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -161,6 +161,18 @@ def _region(binding: Binding, index: int, value: dict[str, Any], shape: tuple[in
         "image_rotation": 0,
         "value": {**value, kind: [binding.label_of[index]]},
     }
+
+
+def fits(result: Sequence[Mapping[str, Any]], binding: Binding) -> bool:
+    """Whether Label Studio would show these regions with labels that its config has: a label may
+    have been renamed, or its control, since they were written."""
+    config, spelled = binding.config, set(binding.spelled)
+    return all(
+        region.get("from_name") == config.from_name
+        and region.get("to_name") == config.image
+        and spelled.issuperset(region.get("value", {}).get(f"{config.kind}labels") or [None])
+        for region in result
+    )
 
 
 def _mask_value(kind: str, mask: Mask) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -95,7 +96,8 @@ class CrossValidation:
         says that there is something better to do.
         """
         if self._postponed is not None:
-            self._compared(self._postponed)
+            with same_threads():
+                self._compared(self._postponed)
         if version.backbone is None or int(version.data.corrected.sum()) < FEWEST:
             return
         for fold in range(FOLDS):
@@ -158,6 +160,16 @@ class CrossValidation:
                 ours += _scores(after, test)
                 present += _scores(before, test)
         return compare(ours, present)
+
+
+@contextmanager
+def same_threads() -> Iterator[None]:
+    """What threads set for themselves in it is not what later threads begin with."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _scores(student: Student, data: TrainingSet) -> list[float]:

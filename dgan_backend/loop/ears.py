@@ -56,6 +56,13 @@ class Ears:
             elif self._board.marked_ago(connection.uid, "check") > _CHECKED_SECONDS:
                 self._mark([connection.uid], ("check",))
 
+    def connected_uids(self) -> set[str]:
+        """Of all projects, also of those that this process has not heard of yet; none without
+        Redis."""
+        with _unharmed():
+            return {connection.uid for connection in self._board.connections()}
+        return set()
+
     def heard(self, event: Mapping[str, Any]) -> None:
         """A webhook's event, or Start Training."""
         action, project = event.get("action"), event.get("project")

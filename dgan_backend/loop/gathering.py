@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from dgan_backend.errors import DganError, PassingError
-from dgan_backend.fitting import LABEL_RESOLUTION, on_grid
+from dgan_backend.fitting import LABEL_RESOLUTION, Steps, on_grid
 from dgan_backend.generators import Generator
 from dgan_backend.interpreter.uncertainty import reconstruction_factor
 from dgan_backend.inversion.encoder import Encoder
@@ -35,6 +35,8 @@ from dgan_backend.records import SeedLatent
 from dgan_backend.versions import Source, TrainingSet
 
 Fetch = Callable[[Mapping[str, Any]], Picture]
+_NO_ENCODER = "The generator has no encoder: only the student learns from it."
+_POORLY = 0.5  # factors below are told
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Gatherer:
 
     fetch: a task -> its picture [H, W, 3] uint8; raises DganError. known: the training set of an
     earlier version, whose pictures and latents are taken over where annotations are the same.
-    latents: of pictures that were inverted before.
+    latents: of pictures that were inverted before. check: called before a picture is inverted and
+    before its latent is kept; raises when this process has to stop.
     """
 
     def __init__(
@@ -75,10 +78,11 @@ class Gatherer:
         *,
         known: TrainingSet | None = None,
         latents: Latents | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._generator, self._encoder, self._inversion = generator, encoder, inversion
         self._binding, self._fetch = binding, fetch
-        self._known, self._latents = known, latents
+        self._known, self._latents, self._check = known, latents, check
         self._pending: dict[int, Picture] = {}  # of each task, as it is inverted
         self._side = known.side if known else max(generator.resolution, LABEL_RESOLUTION)
         self._mask_side = known.masks.shape[-1] if known else self._side
@@ -108,7 +112,8 @@ class Gatherer:
             return None
         for n, source in enumerate(self._known.sources):
             if source.task == correction.task and source.key == correction.key:
-                return self._known.pick([n])
+                has_one_now = source.reason == _NO_ENCODER and self._encoder is not None
+                return None if has_one_now else self._known.pick([n])
         return None
 
     def _made(self, correction: Correction) -> TrainingSet:
@@ -129,14 +134,17 @@ class Gatherer:
             (Source(correction.task, correction.key),),
         )
 
-    def inverted(self, data: TrainingSet) -> TrainingSet:
-        """With the latents of the pictures that this gatherer has made; a picture that the
-        generator cannot re-create gets a factor of 0 and the reason."""
+    def inverted(self, data: TrainingSet, progress: Steps = iter) -> TrainingSet:
+        """With the latents of the pictures that this gatherer has made; one that the generator
+        re-creates poorly, or not at all, gets a smaller factor and the reason. progress: given the
+        rows to invert, wraps them."""
         w, sources = data.w.clone(), list(data.sources)
-        for n, source in enumerate(sources):
-            if source.task is not None and source.task in self._pending:
-                w[n], factor, reason = self._latent(self._pending[source.task])
-                sources[n] = replace(source, factor=factor, reason=reason)
+        for n in progress([n for n, s in enumerate(sources) if s.task in self._pending]):
+            self._check()
+            task = sources[n].task
+            assert task is not None  # or it were not pending
+            w[n], factor, reason = self._latent(self._pending[task])
+            sources[n] = replace(sources[n], factor=factor, reason=reason)
         return replace(data, w=w, sources=tuple(sources))
 
     def _framed(self, frame: Frame, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -155,20 +163,22 @@ class Gatherer:
         """w [num_ws, w_dim], how well it re-creates the picture, and what follows from that."""
         if self._encoder is None:
             empty = torch.zeros(self._generator.num_ws, self._generator.w_dim)
-            return empty, 0.0, "The generator has no encoder: only the student learns from it."
+            return empty, 0.0, _NO_ENCODER
         encoder, errors = self._encoder
         found = self._inverted_once(encoder, small)
         if errors is None:
             return found.w[0], 1.0, ""
         factor = reconstruction_factor(found.error, errors.median, errors.limit)
-        if factor > 0:
-            return found.w[0], factor, ""
-        return (
-            found.w[0],
-            0.0,
-            f"The generator cannot re-create it (error {found.error:.3f}, limit "
-            f"{errors.limit:.3f}): only the student learns from it.",
-        )
+        how = f"(error {found.error:.3f}, limit {errors.limit:.3f})"
+        reason = ""
+        if factor <= 0:
+            reason = f"The generator cannot re-create it {how}: only the student learns from it."
+        elif factor < _POORLY:
+            reason = (
+                f"The generator re-creates it poorly {how}: the interpreter learns from it "
+                f"{factor:.2f} times as much as from others."
+            )
+        return found.w[0], factor, reason
 
     def _inverted_once(self, encoder: Encoder, small: Picture) -> Latent:
         if self._latents is None:
@@ -177,6 +187,7 @@ class Gatherer:
         latent = self._latents.find(key)
         if latent is None:
             latent = self._inverted(encoder, small)
+            self._check()
             self._latents.keep(key, latent)
         return latent
 

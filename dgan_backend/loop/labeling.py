@@ -52,8 +52,9 @@ class Labeler:
 
     predict: a task -> its entry, as `Predictor.predict`. served: tasks that Label Studio is asking
     /predict for right now. check: called before anything is written; raises when this process has
-    to stop. progress: told how many of how many tasks are done. anew: also predictions of this
-    very version are written again, since labels are called otherwise now.
+    to stop. progress: told how many of how many tasks are done. outdated: whether a prediction of
+    this very version is to be written again, such as for labels that are called otherwise now;
+    look_at_all: also where nothing else is wrong.
     """
 
     def __init__(
@@ -66,22 +67,22 @@ class Labeler:
         check: Callable[[], None] = lambda: None,
         progress: Callable[[int, int], None] = lambda done, total: None,
         *,
-        anew: bool = False,
+        outdated: Callable[[Prediction], bool] = lambda prediction: False,
+        look_at_all: bool = False,
     ) -> None:
         assert project.number is not None
         self._site, self._number, self._version = site, project.number, version
         self._predict, self._served = predict, served
         self._check, self._progress = check, progress
-        self._anew = anew
-        self._stale: set[int] = set()  # tasks whose prediction of this version is written again
+        self._outdated, self._look_at_all = outdated, look_at_all
 
     def run(self) -> Labeled:
         """Label what needs it: tasks without a prediction first, then placeholders, then those
         of older versions."""
         found = list(self._site.summaries(self._number, annotated=False))
-        if self._anew:
-            self._stale = {t.id for t in found if self._version in t.versions}
         todo = [task for task in found if self._needs(task)]
+        if self._look_at_all:
+            todo += self._outdated_ones([t for t in found if not t.touched and not self._needs(t)])
         several = [t.id for t in found if t.predictions > 1 and not self._needs(t)]
         for some in _chunks(several):
             self._tidy(some)
@@ -123,15 +124,27 @@ class Labeler:
         return self._entries([task for task in chunk if task.id not in served])
 
     def _needs(self, task: TaskSummary) -> bool:
-        wanted = _own(task, self._number) != [self._version] or task.id in self._stale
-        return wanted and not task.touched
+        return not task.touched and _own(task, self._number) != [self._version]
+
+    def _outdated_ones(self, tasks: Sequence[TaskSummary]) -> Iterator[TaskSummary]:
+        for chunk in _chunks(tasks):
+            self._check()
+            yield from (found.task for found in self._still([task.id for task in chunk]))
 
     def _rank(self, task: TaskSummary) -> int:
         own = _own(task, self._number)
         return 0 if not own else 1 if PENDING in own else 2
 
     def _still(self, tasks: Sequence[int]) -> list[Looked]:
-        return [found for found in self._looked(tasks) if self._needs(found.task)]
+        return [
+            found
+            for found in self._looked(tasks)
+            if self._needs(found.task)
+            or (not found.task.touched and any(map(self._outdated, self._current(found))))
+        ]
+
+    def _current(self, found: Looked) -> list[Prediction]:
+        return [p for p in found.ours if p["model_version"] == self._version]
 
     def _looked(self, tasks: Sequence[int]) -> list[Looked]:
         """How these tasks are now. Label Studio's own count of predictions is not gone by: it is
@@ -164,7 +177,6 @@ class Labeler:
         with ThreadPoolExecutor(_WRITERS, "writing") as pool:
             old = [found for found in now if found.ours]
             list(pool.map(lambda found: self._replace(found, ready[found.task.id]), old))
-        self._stale -= ready.keys()
         self._tidy(list(ready))
         return len(now)
 
@@ -184,8 +196,8 @@ class Labeler:
     def _replace(self, found: Looked, entry: Entry) -> None:
         """Put an entry into the place of our first prediction, or of the one of this version;
         `_tidy` removes the others."""
-        current = [p for p in found.ours if p["model_version"] == self._version]
-        if current and found.task.id not in self._stale:
+        current = self._current(found)
+        if current and not any(map(self._outdated, current)):
             return
         self._check()
         try:
@@ -201,8 +213,7 @@ class Labeler:
         for found in self._looked(tasks):
             if found.task.touched:
                 continue
-            current = [p for p in found.ours if p["model_version"] == self._version]
-            keep = (current or found.ours)[:1]
+            keep = (self._current(found) or found.ours)[:1]
             for prediction in found.ours:
                 if prediction not in keep:
                     self._check()

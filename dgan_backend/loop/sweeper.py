@@ -6,14 +6,15 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import redis
 
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.project import Project
-from dgan_backend.loop.board import WORKS, Board, Work
+from dgan_backend.loop.board import SPELLED, WORKS, Board, Work
 from dgan_backend.loop.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -134,10 +135,14 @@ class Sweeper:
             return
         uid, board = connection.uid, self._board
         try:
+            if self._has_other_labels(connection, site.project(project.number)):
+                return  # all of it is marked
             if site.fingerprint(project.number) != board.noted(uid, "annotations"):
                 self._mark(uid, "train")
             if version := self._version(project):
-                self._look_for_unlabeled(uid, version, site.count_without(project.number, version))
+                count = site.count_without(project.number, version)
+                renamed = board.noted(uid, SPELLED) != project.binding.spelling
+                self._look_for_unlabeled(uid, version, count, renamed)
         except LabelStudioError as error:
             if error.status == 404:
                 log.warning("%s is not in Label Studio any more; it is forgotten.", project.name)
@@ -147,10 +152,23 @@ class Sweeper:
         except DganError as error:
             log.warning("%s: %s", project.name, error)
 
-    def _look_for_unlabeled(self, uid: str, version: str, count: int) -> None:
+    def _has_other_labels(self, connection: Connection, now: Mapping[str, Any]) -> bool:
+        """Whether the labeling config has changed and nobody has told."""
+        config = now.get("label_config")
+        if not isinstance(config, str) or config == connection.schema:
+            return False
+        self._board.remember(connection.with_schema(config))
+        for work in ("train", "label"):
+            self._mark(connection.uid, cast(Work, work))
+        return True
+
+    def _look_for_unlabeled(self, uid: str, version: str, count: int, renamed: bool) -> None:
+        """renamed: predictions may show labels that are called otherwise now."""
         board = self._board
         known = board.noted(uid, "unlabeled") == f"{version} {count}"
         tried = float(board.noted(uid, "tried") or 0)
+        if renamed and time.time() - tried > _AGAIN_SECONDS:
+            known, count = False, count + 1
         if count and (not known or time.time() - tried > _AGAIN_SECONDS):
             board.note(uid, "tried", str(time.time()))
             self._mark(uid, "label")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from dgan_backend.inversion.native import has_encoder, load_encoder
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.corrections import Correction, correction_of
 from dgan_backend.labelstudio.project import Project
-from dgan_backend.loop.crossvalidation import Candidate, CrossValidation
+from dgan_backend.loop.crossvalidation import Candidate, CrossValidation, same_threads
 from dgan_backend.loop.gathering import Fetch, Gathered, Gatherer, LeftOut, joined
 from dgan_backend.loop.starting import starting_generator
 from dgan_backend.loop.twins import Twins
@@ -117,13 +118,14 @@ class Training:
             self._binding,
             self._fetch,
             latents=self._latents,
+            check=self._check,
         )
         gathered = gatherer.gather(corrections)
         if gathered.data is None:
             return Trained("", False, _nothing_left(gathered), gathered.left_out)
         parts = fit_set(
             reference,
-            gatherer.inverted(gathered.data),
+            gatherer.inverted(gathered.data, partial(self._progress, "inverting")),
             self._tree,
             version=name,
             plan=self._plan,
@@ -147,6 +149,7 @@ class Training:
             self._fetch,
             known=begun.data,
             latents=self._latents,
+            check=self._check,
         )
         gathered = gatherer.gather(corrections)
         fixed = _fixed(keys, gathered)
@@ -166,8 +169,9 @@ class Training:
         candidate = Candidate(name, current, begun, data, frozenset(gathered.new))
         told = {"corrected": candidate.changed()}
         new = max(1, len(gathered.new))
-        with ThreadPoolExecutor(2) as aside:
-            inverted = aside.submit(_beside, gatherer.inverted, data)
+        invert = partial(gatherer.inverted, data, partial(self._progress, "inverting"))
+        with same_threads(), ThreadPoolExecutor(2) as aside:
+            inverted = aside.submit(_beside, invert)
             compared = aside.submit(self._validation.of, candidate)
             version = refit(
                 begun, data, new, name, self._settings, told, self._progress, inverted.result
@@ -236,10 +240,10 @@ def read_corrections(site: LabelStudioClient, project: int) -> list[Correction]:
     return sorted((c for c in found if c is not None), key=lambda c: c.task)
 
 
-def _beside(invert: Callable[[TrainingSet], TrainingSet], data: TrainingSet) -> TrainingSet:
+def _beside(invert: Callable[[], TrainingSet]) -> TrainingSet:
     """In a thread beside those that the student is fitted by."""
     torch.set_num_threads(1)
-    return invert(data)
+    return invert()
 
 
 def _nothing_left(gathered: Gathered) -> str:

@@ -15,13 +15,14 @@ from dataclasses import asdict
 from typing import Any
 
 from dgan_backend.errors import DganError
-from dgan_backend.inversion.latents import LATENTS, Latents
+from dgan_backend.inversion.latents import latents_of
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.doctor import examine
 from dgan_backend.labelstudio.images import load_image
 from dgan_backend.labelstudio.project import Project, is_project
+from dgan_backend.labelstudio.regions import fits
 from dgan_backend.loop.bench import Bench
-from dgan_backend.loop.board import Lease, Progress, Work
+from dgan_backend.loop.board import SPELLED, Lease, Progress, Work
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.ears import why_empty
 from dgan_backend.loop.labeling import Labeler
@@ -38,7 +39,6 @@ QUIET_SECONDS = 1.0  # without a further mark before a training begins
 LONGEST_WAIT = 10.0
 _PAUSE = 0.1
 _LABEL_SECONDS = 30.0  # of labeling before a training goes on
-_SPELLED = "spelled"  # note of what the project's predictions are written with
 _ANNOUNCED = "announced"  # note of the version that Label Studio was told serves the project
 
 
@@ -88,7 +88,7 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
         bench.twins,
         project,
         _fetching(bench, project, site),
-        latents=Latents(bench.settings.model_dir / LATENTS / uid),
+        latents=latents_of(bench.settings.model_dir, uid),
         device=bench.settings.device,
         check=checking(bench, uid, lease),
         progress=_telling(bench, uid, "train"),
@@ -173,7 +173,10 @@ def _label(
     began = time.time()
     told, check = Due(), checking(bench, uid, lease)
     assert project.binding is not None  # `_open` has looked
-    spelling = project.binding.spelling
+    binding = project.binding
+    written_otherwise = bench.board.noted(uid, SPELLED) != binding.spelling
+    if written_otherwise:
+        bench.board.note(uid, SPELLED, "")  # until all is looked at
 
     def predict(task: Mapping[str, Any]) -> dict[str, Any]:
         entry = bench.predictor.predict(project, version, task)
@@ -197,9 +200,12 @@ def _label(
         served=lambda: bench.board.served(uid),
         check=still,
         progress=progress,
-        anew=bench.board.noted(uid, _SPELLED) not in ("", spelling),
+        outdated=lambda prediction: not fits(prediction["result"], binding),
+        look_at_all=written_otherwise,
     ).run()
-    bench.board.note(uid, _SPELLED, spelling)
+    still()
+    if not labeled.postponed:
+        bench.board.note(uid, SPELLED, binding.spelling)
     if _is_news(bench, uid, version):
         announce(site, project, version)
         bench.board.note(uid, _ANNOUNCED, version)

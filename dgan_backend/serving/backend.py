@@ -95,7 +95,8 @@ class Backend:
         uid = _uid(body)
         if uid in self._known:
             return [self._serving(self._known[uid])]
-        alone = list(self._known.values()) if len(self._known) == 1 else []
+        connected = {*self._known, *(self._ears.connected_uids() if self._ears else ())}
+        alone = self._known.values() if len(connected) == 1 else ()
         return sorted({*map(self._serving, alone), *shipped_versions()})
 
     def _serving(self, about: Body) -> str:
