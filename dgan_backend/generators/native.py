@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ class GeneratorCard:
     licence: str = ""
     attribution: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def caution(self) -> str:
+        """What people who make pictures with it should be told; "" where the licence, if there is
+        one, does not keep them from using these."""
+        if not re.search(r"non-?commercial|\bNC\b", self.licence, re.IGNORECASE):
+            return ""
+        return f"pictures of the generator {self.name} come under its licence: {self.licence}."
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -94,7 +103,8 @@ class Generator(StyleGAN2):
 
 
 def load_generator(name: str | Path, device: str = "cpu") -> Generator:
-    """Load a shipped generator by its name, or a native folder by its path.
+    """Load a shipped generator by its name, or a native folder or a file of another project by its
+    path; see checkpoints.py for those files.
 
     Raises DganError that names the file at fault and what to do.
     """
@@ -125,19 +135,23 @@ def shipped_generators() -> list[str]:
 
 
 def generator_folder(name: str | Path) -> Path:
-    """The native folder that a shipped name or a path means; raises DganError when none does."""
+    """The native folder that a shipped name or a path means; raises DganError when none does.
+
+    Of a file of another project, it is the one that the file is converted to.
+    """
     if isinstance(name, str) and name in shipped_generators():
         return SHIPPED / name
     path = Path(name)
     if path.is_dir():
         return path
-    known = ", ".join(shipped_generators()) or "none"
     if path.is_file():
-        raise DganError(
-            f"{path} is a single file; a generator is a folder with {CARD} and {WEIGHTS}. "
-            "Other formats cannot be read yet."
-        )
-    raise DganError(f"There is no generator {str(name)!r}: shipped are {known}; or give a folder.")
+        from dgan_backend.generators.checkpoints import converted  # which writes native folders
+
+        return converted(path)
+    known = ", ".join(shipped_generators()) or "none"
+    raise DganError(
+        f"There is no generator {str(name)!r}: shipped are {known}; or give a folder or a file."
+    )
 
 
 def read_card(folder: Path) -> GeneratorCard:
@@ -177,12 +191,14 @@ def save_generator(
     licence: str = "",
     attribution: str = "",
     training: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = torch.float16,
 ) -> GeneratorCard:
-    """Write a network as a native folder, weights in float16; returns the card written."""
+    """Write a network as a native folder, weights as `dtype` (None = as they are); returns the
+    card written."""
     folder.mkdir(parents=True, exist_ok=True)
     state = network.state_dict()
     tensors = {k: v for k, v in state.items() if not k.endswith("resample_filter")}
-    write_tensors(folder / WEIGHTS, tensors)
+    write_tensors(folder / WEIGHTS, tensors, dtype)
     card = GeneratorCard(
         name=name,
         architecture=network.config,
