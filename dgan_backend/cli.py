@@ -12,6 +12,7 @@ from pathlib import Path
 from dgan_backend import (
     __version__,
     doctor_command,
+    import_command,
     partonomy_commands,
     project_commands,
     push_commands,
@@ -62,16 +63,22 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     segment = commands.add_parser("segment", help="find the parts of pictures from outside")
     segment.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
     segment.set_defaults(run=partial(_workbench, "segment"))
-    for command in (sample, segment):
+    bare = sample.add_mutually_exclusive_group()
+    bare.add_argument(
+        "--generator",
+        help="name, folder or file (see `generator import`): pictures of it, without parts",
+    )
+    for command in (bare, segment):
         command.add_argument(
             "--model", default="toonhead", help="a shipped version or a folder [%(default)s]"
         )
+    for command in (sample, segment):
         command.add_argument("--sheet", type=Path, help="write all side by side to this picture")
         command.add_argument("--out", type=Path, help="write each one's files into this folder")
     fit = commands.add_parser("fit", help="learn parts from labeled pictures")
     fit.add_argument("pairs", type=Path, help="folder with images/ and masks/, or an npz")
     fit.add_argument("--out", type=Path, required=True, help="the version folder to write")
-    fit.add_argument("--generator", default="toonhead", help="name or folder [%(default)s]")
+    fit.add_argument("--generator", default="toonhead", help="name, folder or file [%(default)s]")
     fit.add_argument("--partonomy", default="toonhead", help="name or YAML file [%(default)s]")
     fit.add_argument("--count", type=_positive, help="use this many, drawn by --seed [all]")
     fit.add_argument("--pool", type=_positive, help="draw from the first so many only [all]")
@@ -103,12 +110,13 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def _add_generator_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """generator show, generator train: see workbench.py."""
-    generator = commands.add_parser("generator", help="look at generators, train one")
+    """generator show, import, train, backbone: see workbench.py and import_command.py."""
+    generator = commands.add_parser("generator", help="look at generators, import or train one")
     actions = generator.add_subparsers(dest="action", required=True, metavar="ACTION")
     show = actions.add_parser("show", help="print a generator's card")
-    show.add_argument("generator", nargs="?", help="name or folder [list the shipped ones]")
+    show.add_argument("generator", nargs="?", help="name, folder or file [list the shipped ones]")
     show.set_defaults(run=partial(_workbench, "show_generator"))
+    import_command.add_command(actions)
     train = actions.add_parser(
         "train", help="train StyleGAN2 with its inversion encoder on a folder of pictures"
     )
@@ -133,7 +141,7 @@ def _add_generator_commands(commands: argparse._SubParsersAction[argparse.Argume
     train.add_argument(
         "--channels", type=_positive, nargs="*", help="one a block from 4 px on [by resolution]"
     )
-    train.add_argument("--init", default="", help="generator (name or folder) to begin with")
+    train.add_argument("--init", default="", help="generator (name, folder or file) to begin with")
     train.add_argument(
         "--init-discriminator", type=Path, help="discriminator.safetensors of that training"
     )
@@ -159,7 +167,9 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
         help="teach a U-Net to read a generator's features off pictures, for students",
         description="Needs no labels. Writes backbone.json and backbone.safetensors into --out.",
     )
-    backbone.add_argument("generator", help="name, or folder of a generator and its encoder")
+    backbone.add_argument(
+        "generator", help="name, or folder of a generator and, for --images, its encoder"
+    )
     backbone.add_argument(
         "--images",
         type=Path,

@@ -4,6 +4,7 @@ back: push. Torch is imported only to sample."""
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,6 +105,8 @@ def push(
 
     project = _project(site, number)
     segmenter = _serving(settings, project)
+    if caution := segmenter.generator.card.caution:
+        print(f"dgan-backend: {caution}", file=sys.stderr)
     with _alone(settings, project, state) as check:
         return Pusher(site, project, segmenter, check, _bar).push(order)
 
