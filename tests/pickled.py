@@ -21,9 +21,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
+from dgan_backend.generators.stylegan3 import StyleGAN3
+from tests.builders import tiny_stylegan3_config
 
 DATA = Path(__file__).parent / "data" / "conformance"
-BUFFERS = ("w_avg", "noise_const", "resample_filter")
+BUFFERS = (
+    "w_avg", "noise_const", "resample_filter", "transform", "freqs", "phases", "magnitude_ema",
+    "up_filter", "down_filter",
+)  # fmt: skip
 
 
 class Writer(pickle._Pickler):  # type: ignore[name-defined,misc]
@@ -193,6 +198,20 @@ def ada_pickle(
     return written(value, protocol, old)
 
 
+def stylegan3_attributes(card: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """card: of a conformance set, which tells what the modules recorded."""
+    found: dict[str, dict[str, Any]] = {
+        "synthesis": {"output_scale": card["output_scale"]},
+        "synthesis.input": {k: v for k, v in card["input_layer"].items() if k != "size"},
+    }
+    for name, told in card["layers"].items():
+        sizes = {k: np.array(v) for k, v in told.items() if k.endswith("_size")}
+        found[f"synthesis.{name}"] = {**told, **sizes}
+    for n in range(card["init_kwargs"]["mapping_kwargs"]["num_layers"]):
+        found[f"mapping.fc{n}"] = {"bias_gain": 0.01}
+    return found
+
+
 # NVIDIA, TensorFlow
 
 
@@ -289,6 +308,34 @@ def conformance(name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str,
     io_ = {k: torch.from_numpy(v) for k, v in np.load(DATA / f"{name}.io.npz").items()}
     card = json.loads((DATA / f"{name}.json").read_text())
     return card, load_file(DATA / f"{name}.safetensors"), io_
+
+
+def small_stylegan3() -> bytes:
+    """A pickle of a random StyleGAN3 of a few layers."""
+    torch.manual_seed(0)
+    config = tiny_stylegan3_config()
+    layers: dict[str, dict[str, Any]] = {}
+    for n, name in enumerate(config.layer_names):
+        before, after = (config.bands[k].rate for k in (max(n - 1, 0), n))
+        rate = max(before, after) * config.upsampling
+        layers[name] = {
+            "is_torgb": n == config.layers,
+            "is_critically_sampled": n >= config.layers - config.critical,
+            "in_sampling_rate": before,
+            "out_sampling_rate": after,
+            "tmp_sampling_rate": rate,
+            "up_factor": rate // before,
+            "up_taps": config.filter_size * rate // before,
+            "conv_clamp": 256,
+        }
+    card = {
+        "init_kwargs": {"mapping_kwargs": {"num_layers": config.mapping_layers}},
+        "layers": layers,
+        "input_layer": {"bandwidth": config.first_cutoff},
+        "output_scale": config.output_scale,
+    }
+    tensors = dict(StyleGAN3(config).state_dict())
+    return written({"G_ema": recorded(tensors, stylegan3_attributes(card))})
 
 
 def small_tensors(resolution: int = 8, **changes: Any) -> dict[str, Tensor]:

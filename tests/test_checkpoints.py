@@ -20,7 +20,7 @@ from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.checkpoints import KEPT, import_generator, read_foreign
 from dgan_backend.generators.foreign.nvidia import LICENCE
 from dgan_backend.generators.native import CARD, generator_folder, read_card
-from dgan_backend.generators.stylegan2 import StyleGAN2
+from dgan_backend.generators.stylegan1 import StyleGAN1
 from dgan_backend.workbench import sample
 from tests.pickled import (
     DATA,
@@ -31,6 +31,7 @@ from tests.pickled import (
     conformance,
     recorded,
     small_tensors,
+    stylegan3_attributes,
     tf_pickle,
     torch_saved,
     training_checkpoint,
@@ -54,7 +55,7 @@ def _near(found: Tensor, wanted: Tensor) -> None:
 
 
 @torch.inference_mode()
-def _gives(generator: StyleGAN2, io: dict[str, Tensor], label: int | None = None) -> None:
+def _gives(generator: Generator, io: dict[str, Tensor], label: int | None = None) -> None:
     """The w, truncated w and pictures of a conformance set; of one class where it has classes."""
     rows = torch.ones(len(io["z"]), dtype=torch.bool)
     if label is not None:
@@ -117,7 +118,7 @@ def test_every_protocol_numpy_and_memory_format(
 ) -> None:
     tensors = small_tensors(16)
     (tmp_path / "x.pkl").write_bytes(ada_pickle(tensors, protocol, old=old, nhwc=nhwc))
-    found = load_generator(tmp_path / "x.pkl").state_dict()
+    found = load_generator(tmp_path / "x.pkl").network.state_dict()
     assert all(torch.equal(found[name], tensors[name]) for name in found)
 
 
@@ -146,7 +147,7 @@ def test_numbers_come_from_what_was_recorded(tmp_path: Path) -> None:
 def test_pruned_files_in_other_precisions(dtype: torch.dtype, tmp_path: Path) -> None:
     tensors = {k: v.to(dtype) for k, v in small_tensors().items()}
     (tmp_path / "x.pkl").write_bytes(ada_pickle(tensors))
-    found = load_generator(tmp_path / "x.pkl").state_dict()
+    found = load_generator(tmp_path / "x.pkl").network.state_dict()
     assert all(torch.equal(v, tensors[k].float()) for k, v in found.items() if "filter" not in k)
 
 
@@ -198,11 +199,11 @@ def test_rosinality_training_checkpoint(legacy: bool, tmp_path: Path) -> None:
     with torch.inference_mode():
         w = generator.mapping(io["z"])
         torch.manual_seed(5)
-        mean = generator.mapping.style(torch.randn(8000, 64)).mean(dim=0)
+        mean = generator.network.mapping.style(torch.randn(8000, 64)).mean(dim=0)
         _near(generator.synthesis(w).images, io["img"])
     assert torch.allclose(w[:, 0], io["w"], atol=2e-5)
     spread = float(w[:, 0].std())
-    assert float((generator.mapping.w_avg - mean).abs().max()) < 0.1 * spread
+    assert float((generator.network.mapping.w_avg - mean).abs().max()) < 0.1 * spread
 
 
 @pytest.mark.parametrize("rows", [1, 10], ids=["one row", "a row a layer"])
@@ -238,6 +239,91 @@ def test_a_given_average(tmp_path: Path) -> None:
     np.save(tmp_path / "w.npy", np.array([{}], dtype=object))
     with pytest.raises(DganError, match=r"w\.npy is no npy file of numbers"):
         import_generator(tmp_path / "x.pt", tmp_path / "other", average=tmp_path / "w.npy")
+
+
+def _flat(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All that a file of a StyleGAN1 port has."""
+    return {k: v for k, v in tensors.items() if not k.startswith("truncation.")}
+
+
+@torch.inference_mode()
+def test_a_conditional_one_has_a_class_for_each_seed(tmp_path: Path) -> None:
+    data, io = _ada("sg2ada_64_cond")
+    (tmp_path / "x.pkl").write_bytes(data)
+    generator = load_generator(tmp_path / "x.pkl")
+    assert generator.config.c_dim == 3
+    w = generator.mapping(io["z"], io["c"])
+    assert torch.allclose(w[:, 0], io["w"], atol=2e-5, rtol=0)
+    _near(generator.synthesis(w).images, io["img"])
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_class_that_there_is_not(label: int, tmp_path: Path) -> None:
+    (tmp_path / "x.pkl").write_bytes(ada_pickle(small_tensors(c_dim=3)))
+    with pytest.raises(DganError, match=f"no class {label}, but 3"):
+        import_generator(tmp_path / "x.pkl", tmp_path / "out", label=label)
+    (tmp_path / "x.pkl").write_bytes(ada_pickle(small_tensors()))
+    with pytest.raises(DganError, match="not conditional"):
+        import_generator(tmp_path / "x.pkl", tmp_path / "out", label=label)
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize("name", ["sg3t_64", "sg3r_64"])
+@torch.inference_mode()
+def test_stylegan3_pickles(name: str, protocol: int, tmp_path: Path) -> None:
+    card, tensors, io = conformance(name)
+    value = {"G_ema": recorded(tensors, stylegan3_attributes(card))}
+    (tmp_path / "x.pkl").write_bytes(written(value, protocol, old=protocol < 4))
+    generator = load_generator(tmp_path / "x.pkl")
+    w = generator.mapping(io["z"])
+    assert torch.allclose(w[:, 0], io["w"], atol=2e-5, rtol=0)
+    assert float((generator.synthesis(w).images - io["img"]).abs().max()) <= 5e-6
+    near = generator.mapping(io["z"], truncation=0.7)[:, 0]
+    assert torch.allclose(near, io["w_trunc_psi0_7"], atol=2e-5, rtol=0)
+    assert generator.card.licence == LICENCE
+    assert all(torch.equal(v, tensors[k]) for k, v in generator.network.state_dict().items())
+
+
+@torch.inference_mode()
+def test_a_gray_stylegan3(tmp_path: Path) -> None:
+    card, tensors, _ = conformance("sg3t_64")
+    for part in ("weight", "bias"):
+        tensors[f"synthesis.L14_64_1.{part}"] = tensors.pop(f"synthesis.L14_64_3.{part}")[:1]
+    tensors = {k.replace("L14_64_3", "L14_64_1"): v for k, v in tensors.items()}
+    card["layers"]["L14_64_1"] = card["layers"].pop("L14_64_3")
+    value = {"G_ema": recorded(tensors, stylegan3_attributes(card))}
+    (tmp_path / "x.pkl").write_bytes(written(value))
+    generator = load_generator(tmp_path / "x.pkl")
+    images = generator.synthesis(generator.mapping(generator.latent_from_seed(0))).images
+    assert images.shape[1] == 3
+    assert torch.equal(images[:, 0], images[:, 2])
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["of samples", "given"])
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@torch.inference_mode()
+def test_the_stylegan1_port(given: bool, legacy: bool, tmp_path: Path) -> None:
+    """Its noise is not in the file, so pictures are compared where none is added."""
+    _, tensors, io = conformance("sg1port_128")
+    (tmp_path / "x.pt").write_bytes(torch_saved(_flat(tensors), legacy))
+    rows = tensors["truncation.avg_latent"]
+    rows = rows if rows.ndim == 2 else rows.repeat(18, 1)
+    np.save(tmp_path / "avg.npy", torch.cat([rows, rows])[:18].numpy())
+    average = tmp_path / "avg.npy" if given else None
+    import_generator(tmp_path / "x.pt", tmp_path / "out", average=average)
+    generator = load_generator(tmp_path / "out")
+    w = generator.mapping(io["z"])
+    assert torch.allclose(w[:, 0], io["w"], atol=2e-5, rtol=0)
+    own = StyleGAN1(generator.config)  # type: ignore[arg-type]
+    own.load_tensors(_flat(tensors))
+    _near(generator.synthesis(w[:1]).images, own.synthesis(w[:1]).images)
+    if given:
+        near = generator.mapping(io["z"], truncation=0.7)
+        assert torch.allclose(near, io["w_trunc_psi0_7"], atol=2e-5, rtol=0)
+    else:
+        mean = own.truncation.avg_latent[0]
+        found = generator.network.state_dict()["truncation.avg_latent"][0]
+        assert torch.allclose(found, mean, atol=1e-4)
 
 
 # What is kept
@@ -302,8 +388,20 @@ def _other_activation() -> bytes:
     return written({"G_ema": recorded(tensors, attributes)})
 
 
-def _stylegan3() -> bytes:
+def _stylegan3_without_layers() -> bytes:
     return written({"G_ema": recorded({"synthesis.input.freqs": torch.zeros(2, 2)}, {})})
+
+
+def _stylegan3(told: dict[str, dict[str, Any]], names: dict[str, str] | None = None) -> bytes:
+    """sg3t_64 with some attributes changed, and some words in names."""
+    card, tensors, _ = conformance("sg3t_64")
+    attributes = stylegan3_attributes(card)
+    for name, changed in told.items():
+        attributes[name] |= changed
+    for old, new in (names or {}).items():
+        tensors = {k.replace(old, new): v for k, v in tensors.items()}
+        attributes = {k.replace(old, new): v for k, v in attributes.items()}
+    return written({"G_ema": recorded(tensors, attributes)})
 
 
 def _tf_stylegan1() -> bytes:
@@ -337,12 +435,31 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         "not of real numbers",
     ),
     "channels": (lambda: ada_pickle(small_tensors(img_channels=4)), "have 4 channels"),
-    "classes": (lambda: ada_pickle(small_tensors(c_dim=3)), "3 classes.*--class N"),
     "activation": (_other_activation, "the activation 'swish'"),
     "rate": (lambda: ada_pickle(small_tensors(), lr_multiplier=0.0), "learns at 0 times"),
     "clamp": (lambda: ada_pickle(small_tensors(), conv_clamp=-1.0), "not above 0"),
-    "stylegan3": (_stylegan3, "it is StyleGAN3, which"),
-    "port": (lambda: torch_saved({"g_mapping.dense0.weight": torch.zeros(2)}), "StyleGAN1 port"),
+    "sg3 layers": (_stylegan3_without_layers, "not all layers of a StyleGAN3"),
+    "sg3 names": (
+        lambda: _stylegan3({}, {"L4_52_32": "L4_50_32"}),
+        "layer L4_50_32 should be L4_52_32",
+    ),
+    "sg3 channels": (
+        lambda: _stylegan3({}, {f"_{n}_32": f"_{n}_99999" for n in (36, 52, 84, 64)}),
+        "do not fit each other",
+    ),
+    "sg3 taps": (
+        lambda: _stylegan3({"synthesis.L0_36_32": {"up_taps": 2_000_000}}),
+        "resamples by 1e\\+06",
+    ),
+    "sg3 cutoff": (
+        lambda: _stylegan3({"synthesis.input": {"bandwidth": -1.0}}),
+        "first cutoff is -1",
+    ),
+    "sg3 critical": (
+        lambda: _stylegan3({"synthesis.L13_64_32": {"is_critically_sampled": "yes"}}),
+        "not true or false",
+    ),
+    "port": (lambda: torch_saved({"g_mapping.dense0.weight": torch.zeros(2)}), "channels"),
     "tf stylegan1": (_tf_stylegan1, "it is StyleGAN1"),
     "tf nonlinearity": (
         lambda: tf_pickle(small_tensors(), {"nonlinearity": "relu"}),

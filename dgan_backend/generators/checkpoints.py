@@ -10,6 +10,7 @@ import logging
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,21 +23,30 @@ from dgan_backend.errors import DganError
 from dgan_backend.generators.foreign import nvidia, rosinality, tensorflow, torch_files
 from dgan_backend.generators.foreign.found import Found
 from dgan_backend.generators.foreign.stored import Budget
+from dgan_backend.generators.foreign.stylegan1 import (
+    AVERAGE,
+    port_state,
+    recorded_stylegan1,
+    stylegan1,
+)
 from dgan_backend.generators.foreign.stylegan2 import stylegan2
+from dgan_backend.generators.foreign.stylegan3 import MARK, recorded_stylegan3, stylegan3
 from dgan_backend.generators.native import CARD, GeneratorCard, save_generator
+from dgan_backend.generators.network import Network
 from dgan_backend.settings import Settings
 
 CONVERSION = 1  # of how files are converted; what an older one kept is made anew
 KEPT = "generators"  # under MODEL_DIR
 FORMATS = (
-    "StyleGAN2 pickles of NVIDIA (PyTorch or TensorFlow), and .pt files of rosinality's StyleGAN2 "
-    "or of encoders made for it (pSp, e4e, ReStyle)"
+    "NVIDIA's pickles of StyleGAN2 (PyTorch, TensorFlow) and StyleGAN3, .pt files of rosinality's "
+    "StyleGAN2 and of encoders made for it (pSp, e4e, ReStyle), DatasetGAN's StyleGAN1"
 )
 _DIGITS = 16  # of the SHA-256 that name a kept folder
-_AVERAGE = "mapping.w_avg"
-_LATER = {
-    "synthesis.input.freqs": "it is StyleGAN3, which this version cannot read yet.",
-    "g_mapping.dense0.weight": "it is a StyleGAN1 port, which this version cannot read yet.",
+_AVERAGES = {"stylegan1": AVERAGE}  # else mapping.w_avg
+_NETWORKS: dict[str, Callable[[Found, int | None], tuple[Network, Found]]] = {
+    "stylegan1": stylegan1,
+    "stylegan2": stylegan2,
+    "stylegan3": stylegan3,
 }
 
 log = logging.getLogger(__name__)
@@ -64,8 +74,8 @@ def import_generator(
     try:
         found = read_foreign(path)
         if w is not None:
-            found = found.noted({**found.tensors, _AVERAGE: w})
-        network, found = stylegan2(found, label)
+            found = _with_average(found, w)
+        network, found = network_of(found, label)
     except DganError as error:
         raise DganError(f"{path} cannot be used: {error}") from error
     training = {
@@ -111,6 +121,11 @@ def converted(path: Path) -> Path:
     return folder
 
 
+def network_of(found: Found, label: int | None = None) -> tuple[Network, Found]:
+    """An RGB network of what was found, and all notes on it. label: see `import_generator`."""
+    return _NETWORKS[found.family](found, label)
+
+
 def read_foreign(path: Path) -> Found:
     """What a file has of a generator; raises DganError, in a sentence without the file's name."""
     try:
@@ -131,7 +146,8 @@ def read_foreign(path: Path) -> Found:
 def _of_torch(value: Any, budget: Budget) -> Found:
     if (state := rosinality.states(value)) is not None:
         return rosinality.stylegan2(value, state, budget)
-    _refuse_later(value if isinstance(value, dict) else {})
+    if (state := port_state(value)) is not None:
+        return recorded_stylegan1(state, budget)
     raise DganError(
         f"it was saved by torch, but holds {_inside(value)}, and no generator known here."
     )
@@ -139,17 +155,11 @@ def _of_torch(value: Any, budget: Budget) -> Found:
 
 def _of_pickle(value: Any, budget: Budget) -> Found:
     if (network := nvidia.recorded(value)) is not None:
-        _refuse_later(network.tensors)
-        return nvidia.stylegan2(network, budget)
+        stylegan = recorded_stylegan3 if MARK in network.tensors else nvidia.stylegan2
+        return stylegan(network, budget)
     if (state := tensorflow.network(value)) is not None:
         return tensorflow.stylegan2(state, budget)
     raise DganError(f"it is a pickle of {_inside(value)}, and no generator known here.")
-
-
-def _refuse_later(names: dict[Any, Any]) -> None:
-    for name, sentence in _LATER.items():
-        if name in names:
-            raise DganError(sentence)
 
 
 def _inside(value: Any) -> str:
@@ -176,15 +186,21 @@ def _check_beginning(head: bytes) -> None:
 
 
 def _latent(path: Path) -> Tensor:
-    """[w_dim] float32, the mean of the rows where there are some."""
+    """[w_dim] or [rows, w_dim] float32."""
     try:
         value = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DganError(f"{path} is no npy file of numbers ({error}).") from error
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim not in (1, 2):
         raise DganError(f"{path} must have one latent [w_dim] or [rows, w_dim] of real numbers.")
-    latent = torch.from_numpy(value.astype(np.float32))
-    return latent if latent.ndim == 1 else latent.mean(dim=0)
+    return torch.from_numpy(value.astype(np.float32))
+
+
+def _with_average(found: Found, w: Tensor) -> Found:
+    """w: [w_dim], or [rows, w_dim], of which only StyleGAN1 uses each."""
+    if (name := _AVERAGES.get(found.family)) is None:
+        name, w = "mapping.w_avg", w if w.ndim == 1 else w.mean(dim=0)
+    return found.noted({**found.tensors, name: w})
 
 
 def _name_of(path: Path) -> str:

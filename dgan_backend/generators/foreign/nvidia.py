@@ -46,6 +46,12 @@ class Recorded:
             raise DganError(f"its {module}.{name} is {value}, which is not finite.")
         return float(value)
 
+    def flag(self, module: str, name: str) -> bool:
+        value = self.attribute(module, name)
+        if not isinstance(value, bool):
+            raise DganError(f"its {module}.{name} is {shown(value)}, not true or false.")
+        return value
+
 
 def read(data: memoryview) -> Any:
     """The value of a pickle, TensorFlow's or PyTorch's."""

@@ -11,26 +11,27 @@ from torch import Tensor
 
 from dgan_backend.errors import DganError
 from dgan_backend.generators.foreign.found import (
+    LARGEST,
     Found,
     check_finite,
     in_color,
+    loaded,
+    mapping_numbers,
     mean_latent,
     of_class,
+    with_average,
 )
 from dgan_backend.generators.operators import fir_kernel
 from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 
-_LARGEST = 2048  # px
-_MOST_LAYERS = 64  # of a mapping network
-_MOST_RATE = 100
 _FILTER = "resample_filter"
 _TAPS = 4
 
 
 def stylegan2(found: Found, label: int | None = None) -> tuple[StyleGAN2, Found]:
-    """An unconditional RGB network with its weights, and what is to be known of it.
+    """An RGB network with its weights, and what is to be known of it.
 
-    label: the class that a conditional one is to make. Raises DganError, in a sentence without
+    label: the one class that a conditional one is to make. Raises DganError, in a sentence without
     the file's name, when the tensors are those of no StyleGAN2, or not all finite.
     """
     check_finite(found)
@@ -38,58 +39,30 @@ def stylegan2(found: Found, label: int | None = None) -> tuple[StyleGAN2, Found]
     tensors = {k: v for k, v in found.tensors.items() if not k.endswith(_FILTER)}
     found = in_color(of_class(found.noted(tensors), label), ".torgb")
     config = _config(found, taps)
-    found = _with_noise(found, config)
-    if "mapping.w_avg" in found.tensors:
-        return _network(config, found.tensors), found
-    average = torch.zeros(config.w_dim)
-    network = _network(config, {**found.tensors, "mapping.w_avg": average})
-    network.mapping.w_avg.copy_(mean_latent(network.mapping.style, config.z_dim))
-    note = "Its average latent is missing; it was computed of 8,000 samples."
-    return network, found.noted(found.tensors, note)
-
-
-def _network(config: StyleGAN2Config, tensors: dict[str, Tensor]) -> StyleGAN2:
-    """Takes no memory for layers that the file does not have."""
-    if _weights(config) > sum(tensor.numel() for tensor in tensors.values()):
-        raise DganError("its tensors do not fit each other; it is damaged.")
-    network = StyleGAN2(config)
-    network.load_tensors(tensors)
-    return network.eval().requires_grad_(False)
+    found, unknown = with_average(_with_noise(found, config), config)
+    network = loaded(StyleGAN2, config, found, _weights(config))
+    if unknown:
+        network.mapping.w_avg.copy_(mean_latent(network.mapping.style, config.z_dim))
+    return network, found
 
 
 def _weights(config: StyleGAN2Config) -> int:
     """Numbers in all weights but the few of toRGB and of residual branches."""
-    width, channels = config.mapping_features or config.w_dim, config.block_channels
-    widths = [config.z_dim, *[width] * (config.mapping_layers - 1), config.w_dim]
+    channels = config.block_channels
     convs = [*zip(channels, channels, strict=True), *pairwise(channels)]
-    mapping = sum(i * o for i, o in pairwise(widths))
-    return mapping + sum(9 * i * o + config.w_dim * i for i, o in convs)
+    return sum(9 * i * o + config.w_dim * i for i, o in convs)
 
 
 def _config(found: Found, taps: tuple[float, ...]) -> StyleGAN2Config:
     tensors = found.tensors
-    blocks = _numbers(tensors, r"synthesis\.b(\d{1,5})\.")
-    layers = _numbers(tensors, r"mapping\.fc(\d{1,5})\.")
+    blocks = _blocks(tensors)
     if len(blocks) < 2 or blocks != [2**k for k in range(2, len(blocks) + 2)]:
-        raise DganError(
-            f"its blocks are {blocks[:12]} px, not every power of two from 4 to 8 or more."
-        )
-    if blocks[-1] > _LARGEST:
-        raise DganError(f"its pictures have {blocks[-1]} px; up to {_LARGEST} can be used.")
-    if not layers or layers != list(range(len(layers))) or len(layers) > _MOST_LAYERS:
-        raise DganError("its mapping network has not all layers.")
-    if not 0 < found.lr_multiplier <= _MOST_RATE:
-        raise DganError(f"its mapping network learns at {found.lr_multiplier:g} times the rate.")
-    first = _shape(tensors, "mapping.fc0", 2)
-    rgb = _shape(tensors, f"synthesis.b{blocks[-1]}.torgb", 4)
+        raise DganError(f"its blocks are {blocks[:12]} px, not all powers of two from 4 on.")
+    if blocks[-1] > LARGEST:
+        raise DganError(f"its pictures have {blocks[-1]} px; up to {LARGEST} can be used.")
     return StyleGAN2Config(
         resolution=blocks[-1],
-        img_channels=rgb[0],
-        z_dim=first[1],
-        w_dim=_shape(tensors, f"mapping.fc{layers[-1]}", 2)[0],
-        mapping_layers=len(layers),
-        mapping_features=first[0] if len(layers) > 1 else None,
-        mapping_lr_multiplier=found.lr_multiplier,
+        **mapping_numbers(found, "mapping.fc"),
         channels=tuple(_shape(tensors, f"synthesis.b{r}.conv1", 4)[0] for r in blocks),
         architecture=_architecture(tensors),
         conv_clamp=found.conv_clamp,
@@ -103,8 +76,8 @@ def _architecture(tensors: dict[str, Tensor]) -> str:
     return "skip" if "synthesis.b4.torgb.weight" in tensors else "orig"
 
 
-def _numbers(tensors: dict[str, Tensor], pattern: str) -> list[int]:
-    found = map(re.compile(pattern).match, tensors)
+def _blocks(tensors: dict[str, Tensor]) -> list[int]:
+    found = map(re.compile(r"synthesis\.b(\d{1,5})\.").match, tensors)
     return sorted({int(match.group(1)) for match in found if match})
 
 
