@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dgan_backend.errors import DganError
-from dgan_backend.generators.stylegan1 import Conv, StyleGAN1, StyleGAN1Config
+from dgan_backend.generators.stylegan1 import Conv, StyleGAN1, StyleGAN1Config, SynthesisNetwork
 from tests.builders import tiny_stylegan1_config
 from tests.conformance import Reference, assert_near, read_card, read_weights
 
@@ -62,6 +62,13 @@ def test_the_first_rows_are_truncated(reference: Reference) -> None:
 def test_larger_pictures_have_one_truncated_row_more(resolution: int, rows: int) -> None:
     assert StyleGAN1Config(resolution).truncated_rows == rows
     assert StyleGAN1Config(resolution, truncation_cutoff=4).truncated_rows == 4
+
+
+@pytest.mark.parametrize(("resolution", "count"), [(256, 4992), (512, 5056), (1024, 5088)])
+def test_pixels_have_as_many_features_as_datasetgan_says(resolution: int, count: int) -> None:
+    with torch.device("meta"):
+        synthesis = SynthesisNetwork(StyleGAN1Config(resolution))
+    assert sum(synthesis.feature_channels) == count
 
 
 def test_images(reference: Reference) -> None:

@@ -215,7 +215,14 @@ def test_a_new_network_makes_pictures_of_a_sane_spread() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"resolution": 48}, {"critical": 0}, {"critical": 6}, {"conv_kernel": 2}, {"filter_size": 5}],
+    [
+        {"resolution": 48},
+        {"critical": 0},
+        {"critical": 6},
+        {"conv_kernel": 2},
+        {"filter_size": 5},
+        {"first_cutoff": 8.0},
+    ],
     ids=str,
 )
 def test_impossible_architectures_are_refused(changes: dict) -> None:

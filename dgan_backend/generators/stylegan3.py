@@ -78,6 +78,11 @@ class StyleGAN3Config(Architecture):
             raise DganError(f"conv_kernel must be 1 (R) or 3 (T), not {self.conv_kernel}.")
         if self.filter_size % 2:
             raise DganError(f"filter_size must be even, not {self.filter_size}.")
+        if not 0 < self.first_cutoff < self.resolution / 2:
+            raise DganError(
+                f"first_cutoff must lie between 0 and {self.resolution / 2:g} (half the "
+                f"resolution), not at {self.first_cutoff}."
+            )
 
     @property
     def num_ws(self) -> int:
@@ -144,9 +149,8 @@ class FourierInput(nn.Module):
         offset = turn[:, :, :2] @ self.transform[:2, 2:] + turn[:, :, 2:]
         frequencies = self.freqs @ linear  # [N, C, 2]
         phases = (self.freqs @ offset)[:, :, 0] + self.phases  # [N, C]
-        along = (torch.arange(self.band.size, device=w.device) + 0.5 - self.band.size / 2).to(
-            self.freqs.dtype
-        ) / self.band.rate
+        along = torch.arange(self.band.size, device=w.device) + 0.5 - self.band.size / 2
+        along = along / self.band.rate
         across = frequencies[:, None, None, :, 0] * along[None, None, :, None]
         down = frequencies[:, None, None, :, 1] * along[None, :, None, None]
         waves = torch.sin(2 * math.pi * (across + down + phases[:, None, None]))
