@@ -310,10 +310,10 @@ def conformance(name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str,
     return card, load_file(DATA / f"{name}.safetensors"), io_
 
 
-def small_stylegan3() -> bytes:
+def small_stylegan3(**changes: object) -> bytes:
     """A pickle of a random StyleGAN3 of a few layers."""
     torch.manual_seed(0)
-    config = tiny_stylegan3_config()
+    config = tiny_stylegan3_config(**changes)
     layers: dict[str, dict[str, Any]] = {}
     for n, name in enumerate(config.layer_names):
         before, after = (config.bands[k].rate for k in (max(n - 1, 0), n))

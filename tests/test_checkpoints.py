@@ -22,6 +22,7 @@ from dgan_backend.generators.foreign.nvidia import LICENCE
 from dgan_backend.generators.native import CARD, generator_folder, read_card
 from dgan_backend.generators.stylegan1 import StyleGAN1
 from dgan_backend.workbench import sample
+from tests.builders import tiny_stylegan3_config
 from tests.pickled import (
     DATA,
     EasyDict,
@@ -30,6 +31,7 @@ from tests.pickled import (
     ada_pickle,
     conformance,
     recorded,
+    small_stylegan3,
     small_tensors,
     stylegan3_attributes,
     tf_pickle,
@@ -284,6 +286,13 @@ def test_stylegan3_pickles(name: str, protocol: int, tmp_path: Path) -> None:
     assert all(torch.equal(v, tensors[k]) for k, v in generator.network.state_dict().items())
 
 
+@pytest.mark.parametrize("base", [20, 37, 50, 64, 100, 1000])
+def test_the_channels_of_a_stylegan3(base: int, tmp_path: Path) -> None:
+    (tmp_path / "x.pkl").write_bytes(small_stylegan3(channel_base=base, resolution=32))
+    wanted = tiny_stylegan3_config(32, channel_base=base).layer_names
+    assert load_generator(tmp_path / "x.pkl").synthesis.feature_names == wanted[:-1]
+
+
 @torch.inference_mode()
 def test_a_gray_stylegan3(tmp_path: Path) -> None:
     card, tensors, _ = conformance("sg3t_64")
@@ -328,6 +337,16 @@ def test_the_stylegan1_port(given: bool, legacy: bool, tmp_path: Path) -> None:
         own.load_tensors(_flat(tensors))
         mean = own.truncation.avg_latent
         assert torch.allclose(state["truncation.avg_latent"], mean, atol=1e-4)
+
+
+def test_each_row_of_the_port_has_its_own_average(tmp_path: Path) -> None:
+    _, tensors, _ = conformance("sg1port_128")
+    (tmp_path / "x.pt").write_bytes(torch_saved(_flat(tensors)))
+    rows = np.random.RandomState(0).rand(18, 64).astype(np.float32)
+    np.save(tmp_path / "avg.npy", rows)
+    import_generator(tmp_path / "x.pt", tmp_path / "out", average=tmp_path / "avg.npy")
+    state = load_generator(tmp_path / "out").network.state_dict()
+    assert np.array_equal(state["truncation.avg_latent"].numpy(), rows[:12])
 
 
 # What is kept
@@ -496,6 +515,12 @@ def test_a_damaged_number_in_a_zip_is_noticed(tmp_path: Path) -> None:
 def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DganError, match="exists already"):
         import_generator(tmp_path / "x.pkl", tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "x.pkl").write_bytes(ada_pickle(small_tensors()))
+    with pytest.raises(DganError, match="cannot be written"):
+        import_generator(tmp_path / "x.pkl", tmp_path / "x.pkl" / "out")
 
 
 # The commands

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from dgan_backend.errors import DganError
@@ -84,14 +85,11 @@ def import_generator(
         "file_sha256": _hash_of(path),
         "notes": list(found.notes),
     }
-    return save_generator(
-        folder,
-        name or _name_of(path),
-        network,
-        licence=licence or found.licence,
-        training=training,
-        dtype=None,
-    )
+    name, licence = name or _name_of(path), licence or found.licence
+    try:
+        return save_generator(folder, name, network, licence=licence, training=training, dtype=None)
+    except (OSError, SafetensorError) as error:
+        raise DganError(f"{folder} cannot be written ({error}).") from error
 
 
 def converted(path: Path) -> Path:

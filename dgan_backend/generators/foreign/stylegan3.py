@@ -120,14 +120,13 @@ def _with_channels(config: StyleGAN3Config, channels: list[int]) -> StyleGAN3Con
     """The channel_base that these channels follow from: a power of two where one does."""
     if min(channels) < 1:
         raise DganError("a layer of it has no channels.")
-    low, high = 0.0, math.inf
+    low, high = 1.0, math.inf
     for band, found in zip(config.bands, channels, strict=False):
         low = max(low, (found - 0.5) * 2 * band.cutoff)
         if found < config.channel_max:
             high = min(high, (found + 0.5) * 2 * band.cutoff)
-    power = 2 ** math.ceil(math.log2(max(low, 1.0)))
-    base = power if power <= high else math.ceil(low)
-    return replace(config, channel_base=int(base))
+    power = 2 ** (math.floor(math.log2(low)) + 1)
+    return replace(config, channel_base=power if power < high else round((low + high) / 2))
 
 
 def _weights(config: StyleGAN3Config) -> int:
