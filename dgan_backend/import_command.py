@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 _DESCRIPTION = """
-Reads StyleGAN2 pickles of NVIDIA (PyTorch, TensorFlow), and .pt files of rosinality's StyleGAN2 or
-of encoders made for it (pSp, e4e, ReStyle), and writes a native folder. Nothing of a file is run:
-whatever else is hidden in it is left where it is, or the file is refused.
+Reads NVIDIA's pickles of StyleGAN2 (PyTorch, TensorFlow) and StyleGAN3, .pt files of rosinality's
+StyleGAN2 or of encoders made for it (pSp, e4e, ReStyle), and of DatasetGAN's StyleGAN1; writes a
+native folder. Nothing of a file is run: what else is in it is left alone, or the file is refused.
 
 Every option that takes a generator takes such a file as well. It is then converted once and kept
 in MODEL_DIR/generators, by the file's SHA-256; delete that folder to have it converted anew.
@@ -31,7 +31,11 @@ def add_command(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--licence", default="", metavar="TEXT", help="for the card [what is known of the format]"
     )
     command.add_argument(
-        "--class", dest="label", type=int, metavar="N", help="which one a conditional one makes"
+        "--class",
+        dest="label",
+        type=int,
+        metavar="N",
+        help="make one class of a conditional one only [each seed has one]",
     )
     command.add_argument(
         "--average",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,17 +58,15 @@ def _averaged(w: Tensor) -> tuple[Tensor, list[str]]:
     if w.ndim < 2:
         return w, []
     rows = w.float().reshape(-1, w.shape[-1])
-    told = [] if torch.allclose(rows, rows[:1], atol=1e-6) else [
-        "Its average latent has different rows; their mean was taken."
-    ]  # fmt: skip
-    return rows.mean(dim=0) if told else rows[0].clone(), told
+    if torch.allclose(rows, rows[:1], atol=1e-6):
+        return rows[0].clone(), []
+    return rows.mean(dim=0), ["Its average latent has different rows; their mean was taken."]
 
 
 def _renamed(name: str) -> str:
     for pattern, make in _NAMES:
         if match := re.fullmatch(pattern, name):
-            layer = make(match)
-            return layer
+            return make(match)
     raise DganError(f"its tensor {name[:80]} is unknown in rosinality's StyleGAN2.")
 
 
@@ -98,7 +97,7 @@ _RGB = {
 }
 _PARTS = "|".join(map(re.escape, _CONV))
 _RGB_PARTS = "|".join(map(re.escape, _RGB))
-_NAMES = (
+_NAMES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"style\.([1-9]\d?)\.(weight|bias)", lambda m: f"mapping.fc{int(m[1]) - 1}.{m[2]}"),
     (r"input\.input", lambda m: "synthesis.b4.const"),
     (rf"conv1\.({_PARTS})", lambda m: f"synthesis.b4.conv1.{_CONV[m[1]]}"),
