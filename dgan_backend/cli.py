@@ -67,16 +67,22 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     segment = commands.add_parser("segment", help="find the parts of pictures from outside")
     segment.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
     segment.set_defaults(run=partial(_workbench, "segment"))
-    for command in (sample, segment):
+    bare = sample.add_mutually_exclusive_group()
+    bare.add_argument(
+        "--generator",
+        help="name, folder or file (see `generator import`): pictures of it, without parts",
+    )
+    for command in (bare, segment):
         command.add_argument(
             "--model", default="toonhead", help="a shipped version or a folder [%(default)s]"
         )
+    for command in (sample, segment):
         command.add_argument("--sheet", type=Path, help="write all side by side to this picture")
         command.add_argument("--out", type=Path, help="write each one's files into this folder")
     fit = commands.add_parser("fit", help="learn parts from labeled pictures")
     fit.add_argument("pairs", type=Path, help="folder with images/ and masks/, or an npz")
     fit.add_argument("--out", type=Path, required=True, help="the version folder to write")
-    fit.add_argument("--generator", default="toonhead", help="name or folder [%(default)s]")
+    fit.add_argument("--generator", default="toonhead", help="name, folder or file [%(default)s]")
     fit.add_argument("--partonomy", default="toonhead", help="name or YAML file [%(default)s]")
     fit.add_argument("--count", type=positive, help="use this many, drawn by --seed [all]")
     fit.add_argument("--pool", type=positive, help="draw from the first so many only [all]")

@@ -22,7 +22,7 @@ from dgan_backend.interpreter.fit import Beginning
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.framing import Frame
 from dgan_backend.inversion.invert import InversionSettings
-from dgan_backend.inversion.native import InDomainErrors, load_encoder
+from dgan_backend.inversion.native import InDomainErrors, has_encoder, load_encoder
 from dgan_backend.merging import IGNORE
 from dgan_backend.partonomy import Partonomy, load_partonomy
 from dgan_backend.pictures import Picture, check_picture, resize, to_pictures, to_tensor
@@ -76,7 +76,7 @@ class FittedParts:
 
     card: VersionCard
     generator: Generator
-    encoder: tuple[Encoder, InDomainErrors | None]
+    encoder: tuple[Encoder, InDomainErrors | None] | None
     ensemble: Ensemble
     student: Student | None
     backbone: Backbone | None
@@ -138,7 +138,7 @@ def fit_set(
     """As `fit_parts`, on pictures whose latents are known; corrections weigh more than a base."""
     plan = (plan or FitPlan()).for_classes(tree)
     network = load_generator(generator, device)
-    encoder = load_encoder(generator, device)
+    encoder = load_encoder(generator, device) if has_encoder(generator) else None
     backbone = _backbone(generator, plan.outside, device)
     if backbone is not None:
         plan.student.check()

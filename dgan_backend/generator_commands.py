@@ -10,13 +10,25 @@ from pathlib import Path
 from dgan_backend import arguments
 from dgan_backend.arguments import natural, positive, seed
 
+_DESCRIPTION = """
+Reads NVIDIA's pickles of StyleGAN2 (PyTorch, TensorFlow) and StyleGAN3, .pt files of rosinality's
+StyleGAN2 or of encoders made for it (pSp, e4e, ReStyle), and of DatasetGAN's StyleGAN1; writes a
+native folder. Nothing of a file is run: what else is in it is left alone, or the file is refused.
+
+Every option that takes a generator takes such a file as well. It is then converted once and kept
+in MODEL_DIR/generators, by the file's SHA-256; delete that folder to have it converted anew.
+
+Where the licence says non-commercial, `sample` and `push` repeat it.
+"""
+
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    generator = commands.add_parser("generator", help="look at generators, train them")
+    generator = commands.add_parser("generator", help="look at generators, import or train them")
     actions = generator.add_subparsers(dest="action", required=True, metavar="ACTION")
     show = actions.add_parser("show", help="print a generator's card")
-    show.add_argument("generator", nargs="?", help="name or folder [list the shipped ones]")
+    show.add_argument("generator", nargs="?", help="name, folder or file [list the shipped ones]")
     show.set_defaults(run=partial(_run, "show"))
+    _add_import_command(actions)
     train = actions.add_parser(
         "train", help="train StyleGAN2 with its inversion encoder on a folder of pictures"
     )
@@ -41,7 +53,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     train.add_argument(
         "--channels", type=positive, nargs="*", help="one a block from 4 px on [by resolution]"
     )
-    train.add_argument("--init", default="", help="generator (name or folder) to begin with")
+    train.add_argument("--init", default="", help="generator (name, folder or file) to begin with")
     train.add_argument(
         "--init-discriminator", type=Path, help="discriminator.safetensors of that training"
     )
@@ -63,6 +75,41 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     train.set_defaults(run=partial(_run, "train_generator"))
     _add_encoder_command(actions)
     _add_backbone_command(actions)
+
+
+def _add_import_command(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = actions.add_parser(
+        "import",
+        help="make a generator file of another project one of ours",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("file", type=Path, help=".pkl, .pt or .pth")
+    command.add_argument("--out", type=Path, required=True, help="the native folder to write")
+    command.add_argument("--name", default="", help="[the file's]")
+    command.add_argument(
+        "--licence", default="", metavar="TEXT", help="for the card [what is known of the format]"
+    )
+    command.add_argument(
+        "--class",
+        dest="label",
+        type=int,
+        metavar="N",
+        help="make one class of a conditional one only [each seed has one]",
+    )
+    command.add_argument(
+        "--average",
+        type=Path,
+        metavar="NPY",
+        help="average latent where the file has none [the mean of 8,000 samples]",
+    )
+    command.set_defaults(run=_import)
+
+
+def _import(args: argparse.Namespace) -> int:
+    from dgan_backend.training.commands import import_generator
+
+    return import_generator(args)
 
 
 def _add_encoder_command(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -99,7 +146,9 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
         help="teach a U-Net to read a generator's features off pictures, for students",
         description="Needs no labels. Writes backbone.json and backbone.safetensors into --out.",
     )
-    backbone.add_argument("generator", help="name, or folder of a generator and its encoder")
+    backbone.add_argument(
+        "generator", help="name, or folder of a generator and, for --images, its encoder"
+    )
     backbone.add_argument(
         "--images",
         type=Path,

@@ -4,6 +4,7 @@ back: push. Torch is imported only to sample."""
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,6 +101,8 @@ def push(
 
     project = open_project_of(site, number)
     segmenter = _serving(settings, project)
+    if caution := segmenter.generator.card.caution:
+        print(f"dgan-backend: {caution}", file=sys.stderr)
     with alone(settings, project, state) as check:
         return Pusher(site, project, segmenter, check, _bar).push(order)
 

@@ -163,7 +163,7 @@ class Segmenter:
     def segment_seed(self, seed: int, truncation: float | None = None) -> Segmentation:
         """Sample a picture and segment it, at the generator's resolution.
 
-        seed: in [0, 2^32). truncation: None = the card's, on all rows.
+        seed: in [0, 2^32). truncation: None = the card's.
         """
         psi = self.truncation if truncation is None else truncation
         w = self.generator.mapping(self.generator.latent_from_seed(seed), truncation=psi)

@@ -16,6 +16,7 @@ from dgan_backend.records import Segmentation
 
 _CELL = 128  # pixels that each map is shown at
 _WIDTH = 15  # maps in a row
+_PICTURES = 8  # in a row of those without maps
 
 
 def colored(labels: np.ndarray, partonomy: Partonomy) -> Picture:
@@ -58,6 +59,12 @@ def segmentation_sheet(
     shown = "picture, parts" if true is None else "picture, true parts, parts found"
     legend = _legend(partonomy, shown, segmentations[0].bound, sheet.shape[1])
     return np.concatenate([sheet, legend])
+
+
+def picture_sheet(pictures: Sequence[Picture]) -> Picture:
+    """Pictures side by side, of whose parts nothing is known."""
+    cells = [_fitted(picture) for picture in pictures]
+    return contact_sheet([cells[i : i + _PICTURES] for i in range(0, len(cells), _PICTURES)])
 
 
 def _fitted(picture: Picture) -> Picture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,13 +17,14 @@ from tqdm import tqdm
 
 from dgan_backend.errors import DganError
 from dgan_backend.fitting import FitPlan
+from dgan_backend.generators import Generator, load_generator
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.labeled import load_pairs
 from dgan_backend.partonomy import Partonomy, load_partonomy
-from dgan_backend.pictures import load_picture, save_picture
+from dgan_backend.pictures import load_picture, save_picture, to_pictures
 from dgan_backend.records import Segmentation
 from dgan_backend.segmenter import Segmenter
-from dgan_backend.sheets import overlaid, segmentation_sheet
+from dgan_backend.sheets import overlaid, picture_sheet, segmentation_sheet
 from dgan_backend.student.augment import AugmentSettings
 from dgan_backend.student.fit import UNetSettings
 from dgan_backend.student.student import StudentSettings
@@ -32,7 +34,10 @@ _ANY_ANGLE = 180.0  # to either side
 
 def sample(args: argparse.Namespace) -> int:
     """Sample pictures with their parts; write a sheet and, if asked, one file each."""
+    if args.generator:
+        return _sample_bare(args)
     segmenter = Segmenter.load(args.model, device=args.device)
+    _caution(segmenter.generator)
     seeds = range(args.seed, args.seed + args.count)
     started = time.monotonic()
     found = [segmenter.segment_seed(seed, args.truncation) for seed in tqdm(seeds, unit="picture")]
@@ -49,6 +54,34 @@ def sample(args: argparse.Namespace) -> int:
         f"{np.median(scores):.2f}"
     )
     return 0
+
+
+@torch.inference_mode()
+def _sample_bare(args: argparse.Namespace) -> int:
+    """Sample pictures of a generator, of whose parts nothing is known."""
+    generator = load_generator(args.generator, args.device)
+    _caution(generator)
+    psi = generator.card.truncation if args.truncation is None else args.truncation
+    pictures = []
+    for seed in tqdm(range(args.seed, args.seed + args.count), unit="picture"):
+        w = generator.mapping(generator.latent_from_seed(seed), truncation=psi)
+        picture = to_pictures(generator.synthesis(w).images)[0]
+        if args.sheet:
+            pictures.append(picture)
+        if args.out:
+            args.out.mkdir(parents=True, exist_ok=True)
+            save_picture(args.out / f"{seed:010d}.picture.png", picture)
+    if args.sheet:
+        save_picture(args.sheet, picture_sheet(pictures))
+        print(f"{args.sheet}: {len(pictures)} pictures")
+    print(f"{args.count} samples of {generator.id}")
+    return 0
+
+
+def _caution(generator: Generator) -> None:
+    """Say once, where it is read, what the licence of pictures is."""
+    if generator.card.caution:
+        print(f"dgan-backend: {generator.card.caution}", file=sys.stderr)
 
 
 def segment(args: argparse.Namespace) -> int:

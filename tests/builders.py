@@ -8,8 +8,12 @@ import numpy as np
 import torch
 
 from dgan_backend.fitting import FitPlan
+from dgan_backend.generators.families import build
 from dgan_backend.generators.native import save_generator
+from dgan_backend.generators.network import Architecture, Network
+from dgan_backend.generators.stylegan1 import StyleGAN1Config
 from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
+from dgan_backend.generators.stylegan3 import StyleGAN3Config
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.inversion.encoder import Encoder, EncoderConfig
 from dgan_backend.inversion.invert import InversionSettings
@@ -33,13 +37,41 @@ def tiny_config(resolution: int = 16, **changes: object) -> StyleGAN2Config:
     return StyleGAN2Config(resolution=resolution, **numbers)  # type: ignore[arg-type]
 
 
-def tiny_generator_folder(folder: Path, resolution: int = 16, name: str = "tiny") -> Path:
-    """A native folder with a random generator and a random encoder."""
+def tiny_stylegan1_config(resolution: int = 16, **changes: object) -> StyleGAN1Config:
+    numbers = {"z_dim": 8, "w_dim": 8, "channel_max": 8, "truncation_cutoff": 3, **changes}
+    return StyleGAN1Config(resolution=resolution, **numbers)  # type: ignore[arg-type]
+
+
+def tiny_stylegan3_config(resolution: int = 16, **changes: object) -> StyleGAN3Config:
+    numbers = {"z_dim": 8, "w_dim": 8, "channel_max": 8, "layers": 6, **changes}
+    return StyleGAN3Config(resolution=resolution, **numbers)  # type: ignore[arg-type]
+
+
+def tiny_network(config: Architecture) -> Network:
+    """Random weights; also where a new network has zeros, so that every one of them speaks."""
+    network = build(config)
+    for tensor in [*network.parameters(), *network.buffers()]:
+        if not tensor.any():
+            torch.nn.init.normal_(tensor, std=0.2)
+    return network.eval()
+
+
+def tiny_generator_folder(
+    folder: Path,
+    resolution: int = 16,
+    name: str = "tiny",
+    config: Architecture | None = None,
+) -> Path:
+    """A native folder with a random generator and a random encoder.
+
+    config: None = a StyleGAN2 of that resolution.
+    """
     torch.manual_seed(0)
-    config = tiny_config(resolution)
-    save_generator(folder, name, StyleGAN2(config))
-    channels = tuple(config.block_channels)
-    encoder = Encoder(EncoderConfig(resolution, config.num_ws, config.w_dim, channels))
+    network = tiny_network(config) if config else StyleGAN2(tiny_config(resolution))
+    config = network.config
+    save_generator(folder, name, network)
+    channels = (8,) * (config.resolution.bit_length() - 2)
+    encoder = Encoder(EncoderConfig(config.resolution, config.num_ws, config.w_dim, channels))
     save_encoder(folder, encoder, InDomainErrors(median=0.5, limit=2.0))
     return folder
 

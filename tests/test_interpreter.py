@@ -66,6 +66,24 @@ def test_native_resolution_first_layer_is_exact(
     assert (found.vote.flatten() == logits.argmax(1).mode(dim=0)[0]).float().mean() > 0.99
 
 
+@pytest.mark.parametrize("size", [(16, 16), (24, 40), (64, 64)], ids=str)
+def test_maps_may_have_any_size(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Odd ones, such that are not square, and finer ones than the grid."""
+    monkeypatch.setattr(ensemble_module, "_TILE_VALUES", 12 * 5 * size[1] * 3)
+    shapes = [(6, 1, 1), (5, 13, 13), (3, 36, 20), (2, 84, 84)]
+    random = torch.Generator().manual_seed(0)
+    maps = [torch.randn(1, *shape, generator=random) for shape in shapes]
+    column = _hypercolumn(maps, size)
+    ensemble = _random_ensemble(5, 16, 6)
+    mean = ensemble.logits(column).softmax(dim=1).mean(dim=0).reshape(6, *size)
+    assert torch.allclose(ensemble.predict(maps, size).probabilities, mean, atol=1e-4)
+    index = torch.arange(0, size[0] * size[1], 7)
+    points = torch.stack(
+        [(index % size[1] + 0.5) / size[1], (index // size[1] + 0.5) / size[0]], dim=1
+    )
+    assert torch.allclose(gather(maps, points), column[index], atol=1e-4)
+
+
 def test_maps_of_another_generator_are_refused() -> None:
     with pytest.raises(ValueError, match="16 channels, the interpreter reads 17"):
         _random_ensemble(2, 17, 3).predict(_maps(), (8, 8))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import redis
 
+from dgan_backend.errors import DganError
 from dgan_backend.generators import load_generator
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.config import labeling_config
@@ -22,12 +23,14 @@ from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.training import Training, read_corrections
 from dgan_backend.partonomy import from_labels, load_partonomy
 from dgan_backend.pictures import Picture
+from dgan_backend.segmenter import Segmenter
 from dgan_backend.settings import Settings
 from dgan_backend.synthesis.importing import CHUNK
 from dgan_backend.synthesis.pushing import Order, Pusher
 from dgan_backend.synthesis.undoing import undo
 from tests.builders import QUICK, tiny_generator_folder, tiny_segmenter
 from tests.labeling import CONFIG
+from tests.pickled import ada_pickle, small_tensors
 from tests.studio import TOKEN, UID, Studio, studio_with
 
 OWN = labeling_config(from_labels("own", ["wing", "tail", "beak"]))
@@ -249,6 +252,39 @@ def test_from_the_first_few_annotations_of_seed_tasks_a_version_is_learned(
     first = world.studio.of(7)[0]["data"]["latent"]
     exact = made.mapping(made.latent_from_seed(first["seed"]), truncation=first["truncation"])
     assert (learned.data.w[0] == exact[0]).all()
+
+
+def test_a_generator_file_of_another_project_is_begun_with_and_learned_on(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no encoder, and its licence is told where its pictures are made."""
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    tensors = small_tensors(16)
+    (tmp_path / "birds.pkl").write_bytes(ada_pickle(tensors))
+    world.connect(tmp_path, generator=str(tmp_path / "birds.pkl"), seed_tasks=4)
+    world.make()
+    (told,) = world.complaints()
+    assert told.startswith("Of the 4 pictures made: pictures of the generator birds come under")
+    connection = world.board.connection(UID)
+    assert connection is not None
+    project, bench = connection.open(), world.bench()
+    assert project.binding is not None
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:5], mask[5:9], mask[9:12] = 1, 2, 3
+    for task in world.studio.of(7):
+        world.studio.annotate(task["id"], to_regions(mask, None, project.binding))
+
+    def fetch(task: Any) -> Picture:
+        return np.zeros((16, 16, 3), np.uint8)
+
+    training = Training(bench.registry, bench.twins, project, fetch, plan=QUICK)
+    trained = training.run(read_corrections(world.site, 7))
+    learned = bench.registry.segmenter(trained.version)
+    assert learned.encoder is None and learned.generator.id.startswith("birds-")
+    (tmp_path / "birds.pkl").unlink()  # what it was converted to is enough
+    assert Segmenter.load(tmp_path / trained.version).segment_seed(3).labels.shape == (16, 16)
+    with pytest.raises(DganError, match="has no encoder, so pictures from outside"):
+        learned.segment_image(np.zeros((16, 16, 3), np.uint8))
 
 
 # Synthetic tasks

@@ -96,13 +96,6 @@ def test_broken_folders_say_what_is_wrong(folder: Path, spoil, message: str) -> 
         load_generator(folder)
 
 
-def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "ffhq.pkl"
-    path.write_bytes(b"\x80\x04.")
-    with pytest.raises(DganError, match=r"single file; a generator is a folder"):
-        load_generator(path)
-
-
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(DganError, match="There is no generator 'horse'"):
         load_generator("horse")

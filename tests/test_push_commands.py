@@ -74,6 +74,21 @@ def test_push_says_what_it_made_and_undo_what_it_removed(
     )
 
 
+def test_a_licence_that_says_non_commercial_is_repeated_once(
+    studio: Studio, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = models / "tiny" / "card.json"
+    before = card.read_text()
+    assert '"licence": ""' in before
+    card.write_text(before.replace('"licence": ""', '"licence": "CC BY-NC 4.0"'))
+    _, _, err = run(capsys, "--project", "7", "--count", "3")
+    card.write_text(before)
+    said = "dgan-backend: pictures of the generator tiny come under its licence: CC BY-NC 4.0."
+    assert err.count(said) == 1
+    _, _, err = run(capsys, "--project", "7", "--count", "4")
+    assert "licence" not in err
+
+
 def test_seed_and_place_are_taken_from_the_options(
     studio: Studio, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from dgan_backend.errors import DganError
 from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from tests.builders import tiny_config
+from tests.conformance import Reference, assert_near, read_card, sets
 
-DATA = Path(__file__).parent / "data" / "conformance"
-SETS = sorted(path.stem for path in DATA.glob("sg2ada_*.json"))
+SETS = sets("sg2ada_*")
 
 
 def _config(value: dict) -> StyleGAN2Config:
@@ -39,43 +35,22 @@ def _config(value: dict) -> StyleGAN2Config:
     )
 
 
-class Conformance:
-    """One set: the network with its weights, and what it must give."""
-
-    def __init__(self, name: str) -> None:
-        self.card = json.loads((DATA / f"{name}.json").read_text())
-        self.io = {k: torch.from_numpy(v) for k, v in np.load(DATA / f"{name}.io.npz").items()}
-        self.network = StyleGAN2(_config(self.card)).eval()
-        self.network.load_tensors(load_file(DATA / f"{name}.safetensors"))
-        self.c = self.io.get("c")
-        with torch.inference_mode():
-            self.w = self.network.mapping(self.io["z"], self.c)
-            self.out = self.network.synthesis(self.w)
-
-
 @pytest.fixture(scope="module", params=SETS)
-def reference(request: pytest.FixtureRequest) -> Conformance:
-    return Conformance(request.param)
-
-
-def _assert_near(found: Tensor, wanted: Tensor, what: str) -> None:
-    """The acceptance that comes with the sets: 1e-4 * max(1, absmax / 10)."""
-    assert found.shape == wanted.shape, what
-    bound = 1e-4 * max(1.0, float(wanted.abs().max()) / 10)
-    assert float((found - wanted).abs().max()) <= bound, what
+def reference(request: pytest.FixtureRequest) -> Reference:
+    card = read_card(request.param)
+    return Reference(request.param, StyleGAN2(_config(card)))
 
 
 def test_every_set_is_here() -> None:
     assert len(SETS) == 5
 
 
-def test_mapping(reference: Conformance) -> None:
-    assert torch.allclose(reference.w[:, 0], reference.io["w"], atol=2e-5, rtol=0)
-    assert torch.equal(reference.w[:, 0], reference.w[:, -1])
+def test_mapping(reference: Reference) -> None:
+    reference.assert_mapping()
 
 
 @torch.inference_mode()
-def test_truncation(reference: Conformance) -> None:
+def test_truncation(reference: Reference) -> None:
     io, mapping = reference.io, reference.network.mapping
     all_rows = mapping(io["z"], reference.c, truncation=0.7)
     assert torch.allclose(all_rows[:, 0], io["w_trunc_psi0_7"], atol=2e-5, rtol=0)
@@ -84,44 +59,44 @@ def test_truncation(reference: Conformance) -> None:
     assert torch.allclose(cut, io["w_trunc_psi0_5_cutoff4"], atol=2e-5, rtol=0)
 
 
-def test_images(reference: Conformance) -> None:
+def test_images(reference: Reference) -> None:
     images, io = reference.out.images, reference.io
     if "img" in io:
-        _assert_near(images, io["img"], "img")
+        assert_near(images, io["img"], "img")
     else:
-        _assert_near(images[:1], io["img_seed0"], "img_seed0")
-        _assert_near(images[:, :, ::4, ::4], io["img_sub4"], "img_sub4")
+        assert_near(images[:1], io["img_seed0"], "img_seed0")
+        assert_near(images[:, :, ::4, ::4], io["img_sub4"], "img_sub4")
 
 
 @torch.inference_mode()
-def test_truncated_images(reference: Conformance) -> None:
+def test_truncated_images(reference: Reference) -> None:
     io, network = reference.io, reference.network
     images = network.synthesis(network.mapping(io["z"], reference.c, truncation=0.7)).images
     if "img_trunc_psi0_7" in io:
-        _assert_near(images, io["img_trunc_psi0_7"], "truncated")
+        assert_near(images, io["img_trunc_psi0_7"], "truncated")
     else:
-        _assert_near(images[:, :, ::4, ::4], io["img_trunc_psi0_7_sub4"], "truncated")
+        assert_near(images[:, :, ::4, ::4], io["img_trunc_psi0_7_sub4"], "truncated")
 
 
 @torch.inference_mode()
-def test_images_without_noise(reference: Conformance) -> None:
+def test_images_without_noise(reference: Reference) -> None:
     io = reference.io
     images = reference.network.synthesis(reference.w[:1], use_noise=False).images
     if "img_noise_none_seed0" in io:
-        _assert_near(images, io["img_noise_none_seed0"], "no noise")
+        assert_near(images, io["img_noise_none_seed0"], "no noise")
     else:
-        _assert_near(images[:, :, ::4, ::4], io["img_noise_none_sub4"][:1], "no noise")
+        assert_near(images[:, :, ::4, ::4], io["img_noise_none_sub4"][:1], "no noise")
 
 
 @torch.inference_mode()
-def test_style_mixing(reference: Conformance) -> None:
-    mixed = torch.cat([reference.w[:1, :3], reference.w[2:3, 3:]], dim=1)
+def test_style_mixing(reference: Reference) -> None:
+    mixed = reference.mixed(0, 2, 3)
     images, wanted = reference.network.synthesis(mixed).images, reference.io["img_mix3"]
     stride = images.shape[-1] // wanted.shape[-1]  # 4 in the 256 px set
-    _assert_near(images[:, :, ::stride, ::stride], wanted, "mixed styles")
+    assert_near(images[:, :, ::stride, ::stride], wanted, "mixed styles")
 
 
-def test_features_are_every_conv_coarse_to_fine(reference: Conformance) -> None:
+def test_features_are_every_conv_coarse_to_fine(reference: Reference) -> None:
     out, io = reference.out, reference.io
     convs = [name for name in reference.card["features"] if ".conv" in name]
     assert out.feature_names == convs == reference.network.synthesis.feature_names
@@ -129,9 +104,9 @@ def test_features_are_every_conv_coarse_to_fine(reference: Conformance) -> None:
     assert channels == reference.network.synthesis.feature_channels
     for name, feature in zip(out.feature_names, out.features, strict=True):
         if f"feat/{name}" in io:
-            _assert_near(feature, io[f"feat/{name}"], name)
+            assert_near(feature, io[f"feat/{name}"], name)
         stride = max(1, feature.shape[-1] // 4)
-        _assert_near(feature[:2, :, ::stride, ::stride], io[f"sub/{name}"], name)
+        assert_near(feature[:2, :, ::stride, ::stride], io[f"sub/{name}"], name)
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ from dgan_backend.training.metric import sliced_wasserstein
 from dgan_backend.training.networks import Networks
 from dgan_backend.training.pictures import turned
 from dgan_backend.training.trainer import Plan, Trainer, use_bf16
-from tests.builders import tiny_config
+from tests.builders import tiny_config, tiny_generator_folder, tiny_stylegan3_config
 
 
 def _blob(random: np.random.RandomState, size: int) -> np.ndarray:
@@ -101,10 +101,13 @@ def test_a_run_begins_with_a_generator_trained_before(plan: Plan, tmp_path: Path
     trainer = Trainer(later)
     assert trainer.seen == 64
     assert trainer.networks.resolution == 64
-    wanted = load_generator(first / "blobs").state_dict()
+    wanted = load_generator(first / "blobs").network.state_dict()
     for name, tensor in trainer.networks.generator.state_dict().items():
         assert torch.equal(tensor, wanted[name]), name
     trainer.run()
+    other = tiny_generator_folder(tmp_path / "other", config=tiny_stylegan3_config())
+    with pytest.raises(DganError, match="other is no stylegan2 generator"):
+        Trainer(replace(later, out=tmp_path / "y", init=str(other)))
     with pytest.raises(DganError, match="does not fit the architecture"):
         Trainer(replace(later, out=tmp_path / "x", architecture=tiny_config(64, channel_max=4)))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgan_backend.errors import DganError
-from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
+from dgan_backend.generators.families import build, family, family_name
+from dgan_backend.generators.network import Architecture, Network, Synthesis
 
 FORMAT = "dgan-backend generator 1"
 CARD, WEIGHTS = "card.json", "generator.safetensors"
@@ -31,18 +34,26 @@ class GeneratorCard:
     """
 
     name: str
-    architecture: StyleGAN2Config
+    architecture: Architecture
     sha256: str
     truncation: float = 0.7
     licence: str = ""
     attribution: str = ""
     training: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def caution(self) -> str:
+        """What people who make pictures with it should be told; "" where the licence, if there is
+        one, does not keep them from using these."""
+        if not re.search(r"non-?commercial|\bNC\b", self.licence, re.IGNORECASE):
+            return ""
+        return f"pictures of the generator {self.name} come under its licence: {self.licence}."
+
     def to_json(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "name": self.name,
-            "family": "stylegan2",
+            "family": family_name(self.architecture),
             "architecture": self.architecture.to_json(),
             "sha256": self.sha256,
             "truncation": self.truncation,
@@ -52,17 +63,22 @@ class GeneratorCard:
         }
 
 
-class Generator(StyleGAN2):
-    """A StyleGAN2 with a name: a latent of it *is* its picture (noise is fixed)."""
+class Generator(nn.Module):
+    """A network of any family with a name: a latent of it *is* its picture (noise is fixed)."""
 
     def __init__(self, card: GeneratorCard) -> None:
-        super().__init__(card.architecture)
+        super().__init__()
         self.card = card
+        self.network = build(card.architecture)
 
     @property
     def id(self) -> str:
         """Name and the first 8 hex digits of the weights' SHA-256."""
         return f"{self.card.name}-{self.card.sha256[:8]}"
+
+    @property
+    def config(self) -> Architecture:
+        return self.card.architecture
 
     @property
     def resolution(self) -> int:
@@ -82,7 +98,31 @@ class Generator(StyleGAN2):
 
     @property
     def device(self) -> torch.device:
-        return self.mapping.w_avg.device
+        return next(self.network.parameters()).device
+
+    @property
+    def synthesis(self) -> Synthesis:
+        return self.network.synthesis
+
+    def mapping(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> Tensor:
+        """z [N, z_dim] -> w+ [N, num_ws, w_dim].
+
+        c: [N, c_dim]; None = a class for each z that follows from it, see `labels_of`.
+        truncation_cutoff: rows of w+ that are truncated; None = as the family does it.
+        """
+        if c is None and self.config.c_dim:
+            c = labels_of(z, self.config.c_dim)
+        return self.network.mapping(z, c, truncation, truncation_cutoff)
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Load weights by name; raises DganError that names missing, unknown or misshapen ones."""
+        self.network.load_tensors(tensors)
 
     def latent_from_seed(self, seed: int) -> Tensor:
         """z [1, z_dim] float32: numpy RandomState(seed), bit-identical on every machine.
@@ -93,8 +133,19 @@ class Generator(StyleGAN2):
         return torch.from_numpy(z).to(self.device)
 
 
+def labels_of(z: Tensor, classes: int) -> Tensor:
+    """One-hot classes [N, classes] float32, one of each z [N, z_dim]: its CRC-32 modulo `classes`.
+
+    So a seed alone still is a picture, and all classes are sampled alike.
+    """
+    rows = np.ascontiguousarray(z.detach().cpu().numpy(), dtype="<f4")
+    chosen = torch.tensor([zlib.crc32(row.tobytes()) % classes for row in rows])
+    return nn.functional.one_hot(chosen, classes).float().to(z.device)
+
+
 def load_generator(name: str | Path, device: str = "cpu") -> Generator:
-    """Load a shipped generator by its name, or a native folder by its path.
+    """Load a shipped generator by its name, or a native folder or a file of another project by its
+    path; see checkpoints.py for those files.
 
     Raises DganError that names the file at fault and what to do.
     """
@@ -125,19 +176,23 @@ def shipped_generators() -> list[str]:
 
 
 def generator_folder(name: str | Path) -> Path:
-    """The native folder that a shipped name or a path means; raises DganError when none does."""
+    """The native folder that a shipped name or a path means; raises DganError when none does.
+
+    Of a file of another project, it is the one that the file is converted to.
+    """
     if isinstance(name, str) and name in shipped_generators():
         return SHIPPED / name
     path = Path(name)
     if path.is_dir():
         return path
-    known = ", ".join(shipped_generators()) or "none"
     if path.is_file():
-        raise DganError(
-            f"{path} is a single file; a generator is a folder with {CARD} and {WEIGHTS}. "
-            "Other formats cannot be read yet."
-        )
-    raise DganError(f"There is no generator {str(name)!r}: shipped are {known}; or give a folder.")
+        from dgan_backend.generators.checkpoints import converted  # which writes native folders
+
+        return converted(path)
+    known = ", ".join(shipped_generators()) or "none"
+    raise DganError(
+        f"There is no generator {str(name)!r}: shipped are {known}; or give a folder or a file."
+    )
 
 
 def read_card(folder: Path) -> GeneratorCard:
@@ -153,9 +208,10 @@ def read_card(folder: Path) -> GeneratorCard:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
         raise DganError(f"{path} has format {found!r}; this version reads {FORMAT!r}.")
     try:
+        numbers = family(value.get("family", "stylegan2")).config
         return GeneratorCard(
             name=value["name"],
-            architecture=StyleGAN2Config.from_json(value["architecture"]),
+            architecture=numbers.from_json(value["architecture"]),
             sha256=value["sha256"],
             truncation=float(value["truncation"]),
             licence=value.get("licence", ""),
@@ -171,18 +227,23 @@ def read_card(folder: Path) -> GeneratorCard:
 def save_generator(
     folder: Path,
     name: str,
-    network: StyleGAN2,
+    network: Network,
     *,
     truncation: float = 0.7,
     licence: str = "",
     attribution: str = "",
     training: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = torch.float16,
 ) -> GeneratorCard:
-    """Write a network as a native folder, weights in float16; returns the card written."""
+    """Write a network as a native folder, weights as `dtype` (None = as they are); returns the
+    card written.
+
+    What the config alone tells is left out, and what is too sensitive stays in float32.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = network.state_dict()
-    tensors = {k: v for k, v in state.items() if not k.endswith("resample_filter")}
-    write_tensors(folder / WEIGHTS, tensors)
+    tensors = {k: v for k, v in state.items() if not k.endswith(network.redundant)}
+    write_tensors(folder / WEIGHTS, tensors, dtype, network.exact)
     card = GeneratorCard(
         name=name,
         architecture=network.config,
@@ -207,13 +268,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(
-    path: Path, tensors: dict[str, Tensor], dtype: torch.dtype | None = torch.float16
+    path: Path,
+    tensors: dict[str, Tensor],
+    dtype: torch.dtype | None = torch.float16,
+    exact: tuple[str, ...] = (),
 ) -> None:
-    """Write tensors in one step, floats as `dtype` (None = as they are)."""
-    stored = {
-        name: (t.to(dtype) if dtype and t.is_floating_point() else t).detach().cpu().contiguous()
-        for name, t in tensors.items()
-    }
+    """Write tensors in one step, floats as `dtype` (None = as they are); exact: endings of the
+    names of those that stay as they are."""
+
+    def stored_as(name: str, t: Tensor) -> Tensor:
+        narrowed = dtype is not None and t.is_floating_point() and not name.endswith(exact)
+        return t.to(dtype) if narrowed else t
+
+    stored = {name: stored_as(name, t).detach().cpu().contiguous() for name, t in tensors.items()}
     partial = path.with_suffix(".partial")
     save_file(stored, partial)
     partial.replace(path)

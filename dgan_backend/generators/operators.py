@@ -51,18 +51,24 @@ def upsample(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def modulated_conv(
-    x: Tensor, weight: Tensor, style: Tensor, kernel: Tensor | None = None, demodulate: bool = True
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    kernel: Tensor | None = None,
+    demodulate: bool = True,
+    padding: int | None = None,
 ) -> Tensor:
     """Convolution whose input channels are scaled by a style (StyleGAN2, eq. 1 and 3).
 
     x [N, I, H, W], weight [O, I, k, k], style [N, I]. With `kernel` (FIR, [4, 4]) the result is
-    twice the size. Scaling the activations instead of the weights keeps one dense product for
-    the whole batch; demodulation is d = rsqrt(sum_i s_i^2 sum_k w_oik^2 + 1e-8).
+    twice the size; without, x is padded by `padding` (None = k // 2). Scaling the activations
+    instead of the weights keeps one dense product for the whole batch; demodulation is
+    d = rsqrt(sum_i s_i^2 sum_k w_oik^2 + 1e-8).
     """
     x = x * style[:, :, None, None].to(x.dtype)
     w = weight.to(x.dtype)
     if kernel is None:
-        y = F.conv2d(x, w, padding=weight.shape[-1] // 2)
+        y = F.conv2d(x, w, padding=weight.shape[-1] // 2 if padding is None else padding)
     else:
         y = F.conv_transpose2d(x, w.transpose(0, 1), stride=2)
         y = fir_filter(y, kernel, (1, 1, 1, 1), gain=4.0)

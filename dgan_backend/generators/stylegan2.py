@@ -6,14 +6,14 @@ Parameter names are those of published checkpoints, so converted files load by n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from dgan_backend.errors import DganError
+from dgan_backend.generators.mapping import MappingNetwork
+from dgan_backend.generators.network import Architecture, Network, Synthesis, SynthesisOutput
 from dgan_backend.generators.operators import (
     FullyConnected,
     fir_kernel,
@@ -26,32 +26,21 @@ ARCHITECTURES = ("skip", "resnet", "orig")
 
 
 @dataclass(frozen=True)
-class StyleGAN2Config:
+class StyleGAN2Config(Architecture):
     """Every number of the architecture.
 
-    resolution: a power of two from 8. channels: one number a block, coarse to fine (4 px first);
-    empty = min(channel_base // resolution, channel_max). conv_clamp: bound of activations, or
-    None. resample_filter: the 1-D taps of the FIR.
+    channels: one number a block, coarse to fine (4 px first); empty = min(channel_base //
+    resolution, channel_max). conv_clamp: bound of activations, or None. resample_filter: the 1-D
+    taps of the FIR.
     """
 
-    resolution: int
-    img_channels: int = 3
-    z_dim: int = 512
-    c_dim: int = 0
-    w_dim: int = 512
-    mapping_layers: int = 8
-    mapping_features: int | None = None
-    mapping_lr_multiplier: float = 0.01
-    channel_base: int = 32768
-    channel_max: int = 512
     channels: tuple[int, ...] = ()
     architecture: str = "skip"
     conv_clamp: float | None = None
     resample_filter: tuple[float, ...] = (1, 3, 3, 1)
 
     def __post_init__(self) -> None:
-        if self.resolution < 8 or self.resolution & (self.resolution - 1):
-            raise DganError(f"resolution {self.resolution} is not a power of two from 8 upward.")
+        super().__post_init__()
         if self.architecture not in ARCHITECTURES:
             raise DganError(f"architecture {self.architecture!r} is none of {ARCHITECTURES}.")
         if self.channels and len(self.channels) != len(self.block_resolutions):
@@ -70,96 +59,6 @@ class StyleGAN2Config:
         if self.channels:
             return list(self.channels)
         return [min(self.channel_base // r, self.channel_max) for r in self.block_resolutions]
-
-    def to_json(self) -> dict[str, Any]:
-        value = asdict(self)
-        value["channels"] = list(self.channels)
-        value["resample_filter"] = list(self.resample_filter)
-        return value
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> StyleGAN2Config:
-        """Read what `to_json` wrote; raises DganError that names an unknown or missing key."""
-        unknown = sorted(set(value) - {field.name for field in fields(cls)})
-        if unknown:
-            raise DganError(f"unknown architecture numbers: {', '.join(unknown)}.")
-        if "resolution" not in value:
-            raise DganError("the architecture needs a resolution.")
-        lists = {key: tuple(value.get(key, ())) for key in ("channels", "resample_filter")}
-        lists = {key: taps for key, taps in lists.items() if taps}
-        return cls(**{**value, "channels": (), **lists})
-
-
-@dataclass(frozen=True)
-class SynthesisOutput:
-    """What a latent becomes.
-
-    images:   [N, C, H, W] float32, nominally in [-1, 1], not clamped
-    features: every 3x3 conv output after activation and clamp, coarse to fine, [N, C_l, H_l, W_l]
-    """
-
-    images: Tensor
-    features: list[Tensor]
-    feature_names: list[str]
-
-
-def normalize_second_moment(x: Tensor) -> Tensor:
-    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
-
-
-class MappingNetwork(nn.Module):
-    """z [N, z_dim] (and c [N, c_dim] when conditional) -> w+ [N, num_ws, w_dim]."""
-
-    w_avg: Tensor
-
-    def __init__(self, config: StyleGAN2Config) -> None:
-        super().__init__()
-        self.config = config
-        self.num_layers = config.mapping_layers
-        width = config.mapping_features or config.w_dim
-        sizes = [config.z_dim] + [width] * (config.mapping_layers - 1) + [config.w_dim]
-        if config.c_dim:
-            self.embed = FullyConnected(config.c_dim, config.w_dim)
-            sizes[0] += config.w_dim
-        for i in range(config.mapping_layers):
-            layer = FullyConnected(sizes[i], sizes[i + 1], True, config.mapping_lr_multiplier)
-            self.add_module(f"fc{i}", layer)
-        self.register_buffer("w_avg", torch.zeros(config.w_dim))
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation: float = 1.0,
-        truncation_cutoff: int | None = None,
-    ) -> Tensor:
-        w = self.style(z, c)[:, None].repeat(1, self.config.num_ws, 1)
-        return self.truncate(w, truncation, truncation_cutoff)
-
-    def style(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        """One w a sample, [N, w_dim], before it is repeated for each layer and truncated."""
-        self._check(z, c)
-        x = normalize_second_moment(z.float())
-        if c is not None and self.config.c_dim:
-            x = torch.cat([x, normalize_second_moment(self.embed(c.float()))], dim=1)
-        for i in range(self.num_layers):
-            x = getattr(self, f"fc{i}")(x)
-        return x
-
-    def truncate(self, w: Tensor, truncation: float, cutoff: int | None = None) -> Tensor:
-        """Move the first `cutoff` rows (all when None) of w+ towards w_avg (StyleGAN, eq. 1)."""
-        if truncation == 1.0:
-            return w
-        near = self.w_avg + truncation * (w - self.w_avg)
-        return near if cutoff is None else torch.cat([near[:, :cutoff], w[:, cutoff:]], dim=1)
-
-    def _check(self, z: Tensor, c: Tensor | None) -> None:
-        if z.ndim != 2 or z.shape[1] != self.config.z_dim:
-            raise ValueError(f"z must be [N, {self.config.z_dim}], not {list(z.shape)}.")
-        wanted = [z.shape[0], self.config.c_dim]
-        if self.config.c_dim and (c is None or list(c.shape) != wanted):
-            found = None if c is None else list(c.shape)
-            raise ValueError(f"this generator is conditional: c must be {wanted}, not {found}.")
 
 
 class SynthesisLayer(nn.Module):
@@ -277,12 +176,13 @@ class SynthesisBlock(nn.Module):
         return rgb if image is None else image + rgb
 
 
-class SynthesisNetwork(nn.Module):
-    """w+ [N, num_ws, w_dim] -> picture and feature maps."""
+class SynthesisNetwork(Synthesis):
+    """w+ [N, num_ws, w_dim] -> picture and the output of every 3x3 conv after its activation."""
+
+    config: StyleGAN2Config
 
     def __init__(self, config: StyleGAN2Config) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         for index, resolution in enumerate(config.block_resolutions):
             self.add_module(f"b{resolution}", SynthesisBlock(config, index))
 
@@ -297,9 +197,7 @@ class SynthesisNetwork(nn.Module):
         return twice[1:]
 
     def forward(self, w: Tensor, use_noise: bool = True) -> SynthesisOutput:
-        wanted = [self.config.num_ws, self.config.w_dim]
-        if w.ndim != 3 or list(w.shape[1:]) != wanted:
-            raise ValueError(f"w must be [N, {wanted[0]}, {wanted[1]}], not {list(w.shape)}.")
+        self.check(w)
         x, image = w, None
         names: list[str] = []
         features: list[Tensor] = []
@@ -316,34 +214,17 @@ class SynthesisNetwork(nn.Module):
         return SynthesisOutput(image.float(), features, names)
 
 
-class StyleGAN2(nn.Module):
-    """Mapping and synthesis; the state dict has the names of published checkpoints."""
+class StyleGAN2(Network):
+    """Mapping and synthesis; FIR buffers follow from the config."""
+
+    redundant = ("resample_filter",)
+
+    config: StyleGAN2Config
+    mapping: MappingNetwork
+    synthesis: SynthesisNetwork
 
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
         self.config = config
         self.mapping = MappingNetwork(config)
         self.synthesis = SynthesisNetwork(config)
-
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Load weights by name; FIR buffers may be left out (they follow from the config).
-
-        Raises DganError that names missing, unknown or misshapen tensors.
-        """
-        own = self.state_dict()
-        missing = sorted(k for k in own if k not in tensors and not k.endswith("resample_filter"))
-        unknown = sorted(set(tensors) - set(own))
-        shapes = sorted(k for k in tensors if k in own and tensors[k].shape != own[k].shape)
-        for problem, names in (("misses", missing), ("has unknown", unknown)):
-            if names:
-                raise DganError(f"the generator file {problem} tensors: {_few(names)}.")
-        if shapes:
-            k = shapes[0]
-            found, wanted = list(tensors[k].shape), list(own[k].shape)
-            raise DganError(f"tensor {k} is {found}, but the card says {wanted} ({len(shapes)}x).")
-        self.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
-
-
-def _few(names: Sequence[str], count: int = 4) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more

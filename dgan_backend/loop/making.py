@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from dgan_backend.errors import DganError
 from dgan_backend.fitting import Progress
-from dgan_backend.generators import load_generator
+from dgan_backend.generators import Generator, load_generator
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.loop.starting import starting_generator
@@ -69,6 +69,7 @@ class Maker:
         made = push_seeds(
             self._site, project, generator, wanted, inventory, self._check, self._progress
         )
+        self._caution(generator, made)
         log.info("%s: %d seed tasks of %s", project.name, made, generator.id)
         return made
 
@@ -81,6 +82,7 @@ class Maker:
         pusher = Pusher(self._site, self._project, segmenter, self._check, self._progress)
         order = Order(options.synthetic_per_version, same_project=options.same_project)
         pushed = pusher.push(order)
+        self._caution(segmenter.generator, pushed.created)
         log.info(
             "%s: batch %s: %d tasks made in project %d, %d were there",
             self._project.name,
@@ -90,3 +92,8 @@ class Maker:
             pushed.there,
         )
         return pushed.created
+
+    def _caution(self, generator: Generator, made: int) -> None:
+        """Tell people what licence the pictures that were made come under."""
+        if made and generator.card.caution:
+            self._complain(f"Of the {made} pictures made: {generator.card.caution}")

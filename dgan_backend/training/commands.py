@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dgan_backend.errors import DganError
-from dgan_backend.generators import load_generator
+from dgan_backend.generators import checkpoints, load_generator
 from dgan_backend.generators.native import (
     generator_folder,
     read_card,
@@ -93,6 +93,30 @@ def train_backbone_of(args: argparse.Namespace) -> int:
     print(f"{out}: a backbone for {generator.id}; `fit` makes students with it")
     if folder is None:
         print("without --images nothing says what is familiar: foreign pictures get a score, too")
+    return 0
+
+
+def import_generator(args: argparse.Namespace) -> int:
+    """Make a native folder of a file; print what was found and what was assumed."""
+    card = checkpoints.import_generator(
+        args.file,
+        args.out,
+        name=args.name,
+        licence=args.licence,
+        label=args.label,
+        average=args.average,
+    )
+    size = card.architecture.resolution
+    print(f"{args.out}: the generator {card.name}, {size} px, from {card.training['imported']}")
+    for note in card.training["notes"]:
+        print(note)
+    if card.licence:
+        print(f"Licence: {card.licence}")
+    print(
+        "It has no encoder yet: projects learn from its samples alone. `dgan-backend generator "
+        f"encoder train {args.out}` gives it one; `dgan-backend generator backbone {args.out}` lets "
+        "it label pictures from outside."
+    )
     return 0
 
 

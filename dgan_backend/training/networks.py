@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from dgan_backend.generators.native import StyleGAN2, StyleGAN2Config
+from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from dgan_backend.inversion.encoder import Encoder, EncoderConfig
 from dgan_backend.training.discriminator import Discriminator
 

@@ -22,7 +22,7 @@ from dgan_backend.generators.native import (
     save_generator,
     write_tensors,
 )
-from dgan_backend.generators.stylegan2 import StyleGAN2Config
+from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from dgan_backend.inversion.invert import invert
 from dgan_backend.inversion.native import InDomainErrors, load_encoder, save_encoder
 from dgan_backend.pictures import contact_sheet, to_pictures
@@ -315,12 +315,14 @@ class Trainer:
         if not plan.init:
             return False
         generator = load_generator(plan.init, plan.device)
+        if not isinstance(generator.network, StyleGAN2):
+            raise DganError(f"{plan.init} is no stylegan2 generator; only those can be trained on.")
         encoder, _ = load_encoder(plan.init, plan.device)
         self._build(generator.resolution)
         networks = self.networks
         try:
             for network in (networks.generator, networks.generator_average):
-                network.load_state_dict(generator.state_dict())
+                network.load_state_dict(generator.network.state_dict())
             for network in (networks.encoder, networks.encoder_average):
                 network.load_state_dict(encoder.state_dict())
             if plan.init_discriminator:
