@@ -359,5 +359,5 @@ def test_bombs(name: str, report: dict[str, Any]) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_many_more_damaged_files(tmp_path: Path) -> None:
-    report = _corrupted(tmp_path, 20_000, seconds=1700)
+    report = _corrupted(tmp_path, 10_000, seconds=1700)
     assert report["megabytes"] < 200
