@@ -114,8 +114,8 @@ def import_generator(args: argparse.Namespace) -> int:
         print(f"Licence: {card.licence}")
     print(
         "It has no encoder yet: projects learn from its samples alone. `dgan-backend generator "
-        f"encoder train {args.out}` gives it one; `dgan-backend generator backbone {args.out}` lets "
-        "it label pictures from outside."
+        f"encoder train {args.out}` gives it one; `dgan-backend generator backbone {args.out}` "
+        "lets it label pictures from outside."
     )
     return 0
 
