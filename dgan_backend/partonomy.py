@@ -198,9 +198,11 @@ class Partonomy:
         """Why nothing can be predicted, and what to do until `version` can be fitted."""
         return (
             f"No generator of {self.name!r} is at hand; it needs {self.wanted}. Bring one: "
+            "`dgan-backend generator import FILE --out DIR` takes a checkpoint of another project, "
             "`dgan-backend generator train --images DIR --out RUN --name NAME` learns one from "
-            f"pictures; then label {self.labels_needed} pictures and fit them with `dgan-backend "
-            f"fit PAIRS --generator RUN/NAME --partonomy {self.name} --out MODEL_DIR/{version}`."
+            'pictures. Then give {"generator": "its folder"} in the extra params of the model and '
+            f"label {self.labels_needed} pictures, or fit labeled ones with `dgan-backend fit PAIRS "
+            f"--generator FOLDER --partonomy {self.name} --out MODEL_DIR/{version}`."
         )
 
     def to_json(self) -> dict[str, Any]:

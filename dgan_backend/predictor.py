@@ -72,7 +72,7 @@ class Predictor:
             return ""
         partonomy = project.binding.partonomy
         first = version_name(partonomy.name, project.number, 1)
-        if partonomy.wanted and not partonomy.generator:
+        if partonomy.wanted and not (partonomy.generator or project.options.generator):
             return partonomy.missing_generator(first)
         return (
             f"The parts of {project.name} are not trained yet; submit a few annotations, and the "

@@ -225,6 +225,15 @@ def test_where_no_generator_makes_such_pictures_people_are_told_once(
     assert not world.board.unsettled(UID, "make")  # it would be told again and again
 
 
+def test_a_partonomy_without_generator_takes_the_one_that_is_named(
+    world: World, tmp_path: Path, generator: str
+) -> None:
+    config = labeling_config(load_partonomy("car"))
+    world.connect(tmp_path, config, generator=generator, seed_tasks=2)
+    world.make()
+    assert world.kinds() == ["seed", "seed"]
+
+
 def test_from_the_first_few_annotations_of_seed_tasks_a_version_is_learned(
     world: World, tmp_path: Path, generator: str
 ) -> None:

@@ -53,7 +53,8 @@ def load_encoder(
     except FileNotFoundError:
         raise DganError(
             f"{folder} has no {CARD}: this generator has no encoder, so pictures from outside "
-            "cannot be inverted; train one with its generator (dgan-backend generator train)."
+            "cannot be inverted; give it one with "
+            f"`dgan-backend generator encoder train {folder}`."
         ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise DganError(f"{folder / CARD} is no encoder card ({error}).") from error

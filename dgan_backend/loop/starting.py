@@ -15,6 +15,8 @@ def starting_generator(project: Project) -> str:
     if project.binding is None:
         raise DganError(project.problem)
     tree = project.binding.partonomy
+    if project.options.generator:
+        return project.options.generator
     if tree.wanted and not tree.generator:
         raise DganError(tree.missing_generator(version_name(tree.name, project.number, 1)))
-    return tree.generator or project.options.generator or DEFAULT_GENERATOR
+    return tree.generator or DEFAULT_GENERATOR
