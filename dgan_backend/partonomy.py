@@ -201,7 +201,7 @@ class Partonomy:
             "`dgan-backend generator import FILE --out DIR` takes a checkpoint of another project, "
             "`dgan-backend generator train --images DIR --out RUN --name NAME` learns one from "
             'pictures. Then give {"generator": "its folder"} in the extra params of the model and '
-            f"label {self.labels_needed} pictures, or fit labeled ones with `dgan-backend fit PAIRS "
+            f"label {self.labels_needed} pictures, or fit labeled ones: `dgan-backend fit PAIRS "
             f"--generator FOLDER --partonomy {self.name} --out MODEL_DIR/{version}`."
         )
 
