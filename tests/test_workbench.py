@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from dgan_backend.cli import main
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.native import load_backbone
 from tests.builders import labeled_pictures, tiny_generator_folder, tiny_segmenter
@@ -19,6 +24,25 @@ ROOT = Path(__file__).parent.parent
 
 
 def _run(*args: object) -> subprocess.CompletedProcess[str]:
+    """In this process: importing torch takes longer than all that these commands do."""
+    said, told = io.StringIO(), io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(told):
+            status = main([str(arg) for arg in args])
+    except SystemExit as end:  # argparse
+        status = int(end.code or 0)
+    return subprocess.CompletedProcess(args, status, said.getvalue(), told.getvalue())
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("dgan_backend.supervision.compute.restart_with", lambda _: None)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def _run_apart(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "dgan_backend.cli", *map(str, args)],
         capture_output=True,
@@ -98,7 +122,7 @@ def test_train_and_show_a_generator(tmp_path: Path) -> None:
 
 
 def test_errors_are_one_sentence_and_status_2(tmp_path: Path) -> None:
-    done = _run("sample", "--model", tmp_path / "nowhere")
+    done = _run_apart("sample", "--model", tmp_path / "nowhere")
     assert done.returncode == 2
     assert done.stderr.startswith("dgan-backend: There is no version")
     assert "Traceback" not in done.stderr
@@ -110,7 +134,11 @@ def test_help_names_every_command() -> None:
         assert command in text
 
 
-def test_a_backbone_is_trained_and_students_are_fitted_on_it(tmp_path: Path) -> None:
+def test_a_backbone_is_trained_and_students_are_fitted_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgan_backend.training.backbone._FAMILIAR_SAMPLES", 40)
+    monkeypatch.setattr("dgan_backend.training.backbone._FAMILIAR_PICTURES", 40)
     folder = tiny_generator_folder(tmp_path / "tiny")
     images, masks = labeled_pictures(12, 32, 32, classes=3)
     for name in ("images", "pairs/images", "pairs/masks"):
