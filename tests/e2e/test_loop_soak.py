@@ -79,9 +79,12 @@ def watched(
 
 def test_how_soon_a_correction_renews_the_other_predictions(watched: Watched) -> None:
     """From the submitted annotation until each other task has one prediction, of a new version."""
+    load = os.getloadavg()[0]
     seconds = [_correct_and_wait(watched, n) for n in range(CORRECTIONS)]
     print(f"\ncorrection -> {TASKS - CORRECTIONS} to {TASKS - 1} renewed predictions:", end=" ")
     print(", ".join(f"{s:.1f}" for s in seconds), f"s; median {statistics.median(seconds):.1f} s")
+    trained = [v.training["seconds"] for v in watched.versions()]
+    print(f"of that, making the version: {', '.join(map(str, trained))} s; load before: {load:.1f}")
     assert statistics.median(seconds) < 60  # 30 on an idle machine
 
 
