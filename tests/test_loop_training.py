@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dgan_backend.labelstudio.project import Project, open_project
 from dgan_backend.labelstudio.regions import to_regions
 from dgan_backend.loop import crossvalidation, gathering
 from dgan_backend.loop.crossvalidation import CrossValidation
+from dgan_backend.loop.stopping import Paused
 from dgan_backend.loop.training import Trained, Training
 from dgan_backend.loop.twins import Twins
 from dgan_backend.loop.validation import Comparison, fold_of
@@ -81,6 +83,11 @@ class Workshop:
         return self.training(**params).run(corrections)
 
     def training(self, **params: Any) -> Training:
+        return self.training_of(params)
+
+    def training_of(
+        self, params: dict[str, Any], check: Callable[[], None] = lambda: None
+    ) -> Training:
         return Training(
             self.registry,
             self.twins,
@@ -89,6 +96,7 @@ class Workshop:
             settings=SHORT,
             plan=QUICK,
             latents=Latents(self.models / LATENTS / UID),
+            check=check,
         )
 
 
@@ -149,6 +157,48 @@ def test_a_picture_is_inverted_once_whatever_becomes_of_its_annotation(
         path.write_bytes(b"cut short")
     workshop.train([workshop.annotated(5, band=6)])
     assert inverted == [1, 1, 1] and "inverted again" in caplog.text
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_stop_ends_inversions_and_those_that_were_made_are_kept(
+    workshop: Workshop, known: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the first version's fit, and where inversions go on beside a student's."""
+    corrections = [workshop.annotated(task) for task in (5, 6, 7, 8)]
+    if known:
+        workshop.train(corrections[:known])
+    inverted: list[int] = []
+
+    def spy(*args: Any) -> Any:
+        inverted.append(len(args[2]))
+        return invert_all(*args)
+
+    def check() -> None:
+        if len(inverted) > 1:
+            raise Paused("It was paused.")
+
+    monkeypatch.setattr(gathering, "invert_all", spy)
+    before = len(workshop.registry.versions())
+    with pytest.raises(Paused):
+        workshop.training_of({}, check).run(corrections)
+    assert len(inverted) == 2 and len(workshop.registry.versions()) == before
+    workshop.train(corrections)
+    assert len(inverted) == 5 - known  # the one that was under way is made again
+
+
+def test_what_a_thread_sets_for_itself_ends_with_its_work() -> None:
+    threads = torch.get_num_threads()
+    with crossvalidation.same_threads():
+        torch.set_num_threads(2)
+    assert torch.get_num_threads() == threads
+    try:
+        torch.set_num_threads(2)
+        with crossvalidation.same_threads(), ThreadPoolExecutor(1) as aside:
+            aside.submit(torch.set_num_threads, 1).result()
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_picture_that_the_generator_cannot_re_create_teaches_the_student_alone(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import redis
+import torch
 
 from dgan_backend.cli import main
+from dgan_backend.inversion.latents import Latent, latents_of
 from dgan_backend.loop.board import Board
 from dgan_backend.registry import Registry
 from tests.boards import embedded_redis
@@ -169,6 +171,16 @@ def test_versions_fitted_by_hand_are_forgotten_by_their_number(
     (folder / "version.json").write_text('{"training": {}}')
     assert "Removed: p17-toonhead-v0001." in run("forget", "--project", "17", "--yes")
     assert left(models) == []
+
+
+def test_latents_of_a_project_that_has_no_version_yet_are_found(
+    run: Runner, board: Board, models: Path
+) -> None:
+    latent = Latent(torch.zeros(1, 2, 4), 0.1)
+    for uid in (UID, "170.1"):
+        latents_of(models, uid).keep("a" * 64, latent)
+    assert "latents of 1 pictures" in run("forget", "--project", "17", "--yes")
+    assert len(latents_of(models, UID)) == 0 and len(latents_of(models, "170.1")) == 1
 
 
 @pytest.mark.parametrize(
