@@ -50,16 +50,17 @@ def read_masks(folder: Path, classes: str = "") -> Collection:
         )
     masks = [mask for _, mask in files.pairs]
     names = class_numbers(classes) if classes else numbers_beside(folder, _numbers_in(masks))
-    entries = [
-        Entry(name, partial(_read, name, picture, mask, names))
-        for (picture, mask) in files.pairs
-        for name in (picture.relative_to(folder).as_posix(),)
-    ]
-    bare = tuple(picture.relative_to(folder).as_posix() for picture in files.bare)
+    entries = []
+    for picture, mask in files.pairs:
+        name = picture.relative_to(folder).as_posix()
+        entries.append(Entry(name, partial(_read, name, picture, mask, names)))
     lost = ", ".join(files.lost[:10])
-    notes = (f"Masks without a picture of their name: {lost}.",) if lost else ()
     return Collection(
-        FORMAT, tuple(entries), tuple(names.values()), without_labels=bare, notes=notes
+        FORMAT,
+        tuple(entries),
+        tuple(names.values()),
+        without_labels=tuple(picture.relative_to(folder).as_posix() for picture in files.bare),
+        notes=(f"Masks without a picture of their name: {lost}.",) if lost else (),
     )
 
 
