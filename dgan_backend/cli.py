@@ -103,7 +103,9 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     fit.add_argument("--members", type=positive, default=2, help="student's [%(default)s]")
     fit.add_argument("--pictures", type=positive, help="each of them sees at most [9600]")
     fit.add_argument(
-        "--turns", action="store_true", help="pictures have no up: they are learned at any angle"
+        "--turns",
+        action="store_true",
+        help="pictures have no up: they are learned at any angle [as the generator]",
     )
     fit.add_argument(
         "--no-mirror",
@@ -149,8 +151,9 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
     few_shot = actions.add_parser(
         "few-shot",
         help="masks of outside pictures from 1, 4, 16 and 40 labels, beside baselines",
-        description="Fits every method on five draws of labels from the first 60 pictures and "
-        "labels the others. Takes hours; what --json holds already is not computed again.",
+        description="Fits every method on five draws of labels from the first 60 pictures, or "
+        "those of --pairs where there is a --test, and labels the others. Takes hours; what --json "
+        "holds already is not computed again.",
     )
     few_shot.add_argument(
         "--json",
@@ -167,6 +170,11 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         "--counts", nargs="+", type=positive, default=[1, 4, 16, 40], help="[1 4 16 40]"
     )
     few_shot.add_argument("--draws", type=positive, default=5, help="[%(default)s]")
+    few_shot.add_argument(
+        "--turns",
+        action="store_true",
+        help="pictures have no up: they are learned at any angle [as the generator]",
+    )
     few_shot.add_argument("--jobs", type=positive, default=1, help="side by side [%(default)s]")
     few_shot.set_defaults(run=partial(_evaluate, "few_shot"))
     causes = actions.add_parser(
@@ -211,6 +219,12 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
             type=Path,
             default=Path("tests/data/toonhead/reference.npz"),
             help="npz or folder [%(default)s]",
+        )
+        command.add_argument(
+            "--test",
+            type=Path,
+            help="npz or folder to measure on; labels are then drawn from all of --pairs [all but "
+            "the first 60]",
         )
         command.add_argument("--partonomy", default="toonhead", help="[%(default)s]")
         command.add_argument("--generator", default="toonhead", help="[%(default)s]")

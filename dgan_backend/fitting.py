@@ -16,7 +16,7 @@ from torch import Tensor
 from dgan_backend import metrics
 from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator, load_generator
-from dgan_backend.generators.native import generator_folder, shipped_generators
+from dgan_backend.generators.native import GeneratorCard, generator_folder, shipped_generators
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
 from dgan_backend.interpreter.fit import Beginning
 from dgan_backend.inversion.encoder import Encoder
@@ -68,6 +68,10 @@ class FitPlan:
         unet = self.student.unet
         unet = replace(unet, augment=unet.augment.for_classes(tree.mirrored))
         return replace(self, student=replace(self.student, unet=unet))
+
+    def for_pictures(self, card: GeneratorCard) -> FitPlan:
+        """At any angle where the generator's pictures have no up."""
+        return replace(self, student=self.student.for_pictures(card.turns))
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,8 @@ def fit_set(
     progress: Progress = lambda name, steps: steps,
 ) -> FittedParts:
     """As `fit_parts`, on pictures whose latents are known; corrections weigh more than a base."""
-    plan = (plan or FitPlan()).for_classes(tree)
     network = load_generator(generator, device)
+    plan = (plan or FitPlan()).for_classes(tree).for_pictures(network.card)
     encoder = load_encoder(generator, device) if has_encoder(generator) else None
     backbone = _backbone(generator, plan.outside, device)
     if backbone is not None:

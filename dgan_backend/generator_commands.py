@@ -133,7 +133,9 @@ def _add_encoder_command(actions: argparse._SubParsersAction[argparse.ArgumentPa
     train.add_argument("--rate", type=float, default=0.002, help="of Adam [%(default)s]")
     train.add_argument("--no-mirror", action="store_true", help="left and right differ in meaning")
     train.add_argument(
-        "--turns", action="store_true", help="pictures have no up: all eight symmetries"
+        "--turns",
+        action="store_true",
+        help="pictures have no up: all eight symmetries [as the generator]",
     )
     train.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
     train.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
@@ -162,6 +164,9 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
         help="to see; 0: measure anew what is familiar to --init [%(default)s]",
     )
     backbone.add_argument("--init", help="folder of a backbone to go on with")
+    backbone.add_argument(
+        "--turns", action="store_true", help="pictures have no up: any angle [as the generator]"
+    )
     backbone.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
     backbone.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
     backbone.set_defaults(run=partial(_run, "train_backbone_of"))

@@ -25,6 +25,11 @@ class LabeledPictures:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __add__(self, other: LabeledPictures) -> LabeledPictures:
+        return LabeledPictures(
+            self.names + other.names, self.images + other.images, self.masks + other.masks
+        )
+
     def pick(self, indices: npt.ArrayLike) -> LabeledPictures:
         chosen = [int(i) for i in np.asarray(indices)]
         return LabeledPictures(

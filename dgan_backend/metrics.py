@@ -1,6 +1,7 @@
 """Measures of label maps against the true ones: pure functions with known answers.
 
-Label maps are [N, H, W] uint8 or int64 with values in [0, K); there is no `ignore` here.
+Label maps are [N, H, W] uint8 or int64 with values in [0, K); pixels whose true label is 255 are
+ignored.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from dgan_backend.merging import IGNORE
 
 LARGE_SHARE = 0.002  # classes above this share of the area count as large
 BOUNDARY_RADIUS = 1  # px that a boundary may be off
@@ -21,6 +24,8 @@ def confusion(true: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.i
     """[K, K] pixel counts, row = true class, column = predicted class."""
     if true.shape != predicted.shape:
         raise ValueError(f"true labels are {true.shape}, predicted ones {predicted.shape}.")
+    said = true != IGNORE
+    true, predicted = true[said], predicted[said]
     codes = true.astype(np.int64).ravel() * classes + predicted.astype(np.int64).ravel()
     return np.bincount(codes, minlength=classes**2).reshape(classes, classes)
 
@@ -81,8 +86,9 @@ def boundary_counts(
     totals = np.zeros((4, classes), dtype=np.int64)
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     for t, p in zip(true, predicted, strict=True):
-        for k in np.union1d(np.unique(t), np.unique(p)).astype(int):
-            edge_t, edge_p = _boundary(t == k), _boundary(p == k)
+        said = t != IGNORE
+        for k in np.union1d(np.unique(t[said]), np.unique(p[said])).astype(int):
+            edge_t, edge_p = _boundary(t == k, said), _boundary(p == k, said)
             near_t = cv2.dilate(edge_t, kernel).astype(np.uint8)
             near_p = cv2.dilate(edge_p, kernel).astype(np.uint8)
             totals[:, k] += (
@@ -94,12 +100,12 @@ def boundary_counts(
     return BoundaryCounts(*totals)
 
 
-def _boundary(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Pixels of the mask with a 4-neighbour outside of it; the picture's edge is no boundary."""
-    inside = mask.astype(np.uint8)
+def _boundary(mask: npt.NDArray[np.bool_], said: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Pixels of the mask with a 4-neighbour outside of it, both where labels say something; the
+    picture's edge is no boundary."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    inner = cv2.erode(inside, cross, borderType=cv2.BORDER_CONSTANT, borderValue=1)
-    return inside & (1 - inner.astype(np.uint8))
+    beside = cv2.dilate((said & ~mask).astype(np.uint8), cross)
+    return (mask & said).astype(np.uint8) & np.asarray(beside, dtype=np.uint8)
 
 
 def grid_ceiling(true: npt.NDArray[np.uint8], side: int, classes: int) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dgan_backend.arguments import positive, seed
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 
@@ -34,8 +35,9 @@ formats:
               and linestrip have no area and are left out. A part lies above what it is a part
               of, else a later shape above an earlier one. `__ignore__` is ignored.
   masks       images/NAME.* with masks/NAME.png (grey or palette, the value is the class number) or
-              masks/NAME.npy; 0 is background, 255 says nothing. What the numbers mean stands in
-              classes.txt, classes.json or partonomy.yaml beside them, or in --classes.
+              masks/NAME.npy, or each mask beside its picture (a.jpg, a.png). 0 is background, 255
+              says nothing, unless it is named. What the numbers mean stands in classes.txt,
+              classes.json or partonomy.yaml beside them, or in --classes.
   datasetgan  see `dgan-backend import-datasetgan --help`
 """
 _EXAMPLES = """
@@ -43,6 +45,7 @@ examples:
   dgan-backend import-labels labelme/ --project 7 --dry-run      what would be imported
   dgan-backend import-labels labelme/ --project 7
   dgan-backend import-labels masks/ --out pairs --partonomy tree.yaml
+  dgan-backend import-labels cells/ --classes cytoplasm=128,nucleus=255 --out pairs --keep-out 60
 """
 _DATASETGAN = """
 SOURCE is a folder with image_{i}.jpg and image_mask{i}.npy (class numbers), or the released
@@ -99,8 +102,9 @@ def _add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--classes",
         default="",
-        metavar="FILE",
-        help="names of class numbers: text, one name a line; JSON; or a partonomy (name or YAML)",
+        metavar="NAMES",
+        help="names of class numbers: NAME=NUMBER,NAME=NUMBER; a text file, one name a line; JSON; "
+        "or a partonomy (name or YAML)",
     )
     command.add_argument(
         "--rename",
@@ -117,6 +121,15 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="ignore classes with fewer in a picture [0; datasetgan: 30]",
+    )
+    command.add_argument(
+        "--keep-out",
+        type=positive,
+        metavar="N",
+        help="with --out, put so many pictures into FOLDER/kept-out, to measure on",
+    )
+    command.add_argument(
+        "--seed", type=seed, default=0, help="which ones are kept out [%(default)s]"
     )
     command.add_argument(
         "--state", type=Path, help="folder of the running `start` [beside MODEL_DIR]"
@@ -139,6 +152,8 @@ def run(args: argparse.Namespace) -> int:
         raise DganError("Say where to: --project N or --out FOLDER; or look with --dry-run.")
     if args.project is not None and args.partonomy:
         raise DganError("A project has its own partonomy; leave --partonomy out.")
+    if args.keep_out and args.out is None and not args.dry_run:
+        raise DganError("--keep-out is for --out: a project's pictures are all learned from.")
     if args.out is not None:
         from dgan_backend.migration.folder import check_free
 
@@ -169,7 +184,7 @@ def _import(
     if not args.skip_unmatched:
         matching.check()
     if site is None or project is None:
-        return _write(args.out, collection, matching, least)
+        return _write(args, collection, matching, least)
     from dgan_backend.migration.tasks import import_entries
     from dgan_backend.project_access import alone
 
@@ -192,6 +207,8 @@ def _read(args: argparse.Namespace) -> Collection:
         "labelme": labelme.is_labelme,
     }
     kind = args.format or next((name for name, is_it in known.items() if is_it(folder)), None)
+    if kind is None and masks.is_side_by_side(folder):
+        kind = "masks"
     if kind is None:
         raise DganError(
             f"{folder} looks like none of {', '.join(FORMATS)}; say which with --format to be told "
@@ -254,17 +271,19 @@ def _renames(given: list[str], found: Survey) -> dict[str, str]:
     return renames
 
 
-def _write(out: Path, collection: Collection, matching: Matching, least: int) -> int:
-    from dgan_backend.migration.folder import PARTONOMY, is_shipped, write_folder
+def _write(args: argparse.Namespace, collection: Collection, matching: Matching, least: int) -> int:
+    from dgan_backend.migration.folder import KEPT_OUT, PARTONOMY, is_shipped, write_folder
     from dgan_backend.migration.survey import counted
 
     entries = _bar("writing", collection.entries)
-    count, bare = write_folder(entries, matching, out, least)
+    kept = (args.keep_out or 0, args.seed)
+    count, bare = write_folder(entries, matching, args.out, least, kept)
     _say_bare(bare)
     shipped = is_shipped(matching.partonomy)
-    partonomy = matching.partonomy.name if shipped else out / PARTONOMY
-    print(f"Written to {out}: {counted(count, 'labeled picture')}. Next:")
-    print(f"  dgan-backend fit {out} --partonomy {partonomy} --generator NAME --out VERSION")
+    partonomy = matching.partonomy.name if shipped else args.out / PARTONOMY
+    aside = f"; {kept[0]} more, kept out, to {args.out / KEPT_OUT}" if args.keep_out else ""
+    print(f"Written to {args.out}: {counted(count, 'labeled picture')}{aside}. Next:")
+    print(f"  dgan-backend fit {args.out} --partonomy {partonomy} --generator NAME --out VERSION")
     return 0
 
 

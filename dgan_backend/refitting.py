@@ -19,11 +19,13 @@ from dgan_backend.fitting import (
     fit_interpreter,
     taught_samples,
 )
+from dgan_backend.generators.native import GeneratorCard
 from dgan_backend.interpreter import Ensemble, FitSettings
 from dgan_backend.interpreter.fit import Beginning
 from dgan_backend.merging import IGNORE
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.segmenter import Segmenter
+from dgan_backend.student.augment import AugmentSettings
 from dgan_backend.student.fit import UNetSettings
 from dgan_backend.student.student import Student, StudentSettings, fit_student
 from dgan_backend.student.unet import UNet
@@ -36,7 +38,8 @@ _NEVER = -30.0  # logit of a class that nothing was learned of
 class RefitSettings:
     """pictures: that each network of the student sees, and more_pictures for each new label
     beyond the first, up to most_pictures; rate: its largest, see UNetSettings. steps, pixels: of
-    the interpreter, see FitSettings; taught: samples that the student labels for it."""
+    the interpreter, see FitSettings; taught: samples that the student labels for it. turns:
+    pictures have no up."""
 
     pictures: int = 160
     more_pictures: int = 40
@@ -46,10 +49,21 @@ class RefitSettings:
     pixels: int = 4096
     taught: int = 16
     seed: int = 0
+    turns: bool = False
+
+    def for_pictures(self, card: GeneratorCard) -> RefitSettings:
+        """At any angle where the generator's pictures have no up."""
+        return replace(self, turns=self.turns or card.turns)
 
     def unet(self, new: int) -> UNetSettings:
-        count = self.pictures + self.more_pictures * max(0, new - 1)
-        return UNetSettings(pictures=min(count, self.most_pictures), rate=self.rate, seed=self.seed)
+        count = min(self.pictures + self.more_pictures * max(0, new - 1), self.most_pictures)
+        augment = AugmentSettings()
+        return UNetSettings(
+            pictures=count,
+            rate=self.rate,
+            augment=augment.at_any_angle() if self.turns else augment,
+            seed=self.seed,
+        )
 
 
 def refit(
@@ -69,7 +83,7 @@ def refit(
     with its latents, where those are not there yet; asked once the student is fitted.
     Raises DganError when no picture is labeled, or none could be inverted.
     """
-    settings = settings or RefitSettings()
+    settings = (settings or RefitSettings()).for_pictures(previous.generator.card)
     student, taught = None, None
     if previous.student is not None:
         steps = partial(progress, "student")

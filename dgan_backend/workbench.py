@@ -7,7 +7,6 @@ import resource
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,6 @@ from dgan_backend.sheets import overlaid, picture_sheet, segmentation_sheet
 from dgan_backend.student.augment import AugmentSettings
 from dgan_backend.student.fit import UNetSettings
 from dgan_backend.student.student import StudentSettings
-
-_ANY_ANGLE = 180.0  # to either side
 
 
 def sample(args: argparse.Namespace) -> int:
@@ -164,7 +161,7 @@ def _fit_plan(args: argparse.Namespace) -> FitPlan:
     augment = AugmentSettings(mirror=not args.no_mirror)
     unet = UNetSettings(
         pictures=args.pictures or UNetSettings.pictures,
-        augment=replace(augment, rotation=_ANY_ANGLE) if args.turns else augment,
+        augment=augment.at_any_angle() if args.turns else augment,
         seed=args.seed,
     )
     return FitPlan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,14 @@ def tiny_generator_folder(
     channels = (8,) * (config.resolution.bit_length() - 2)
     encoder = Encoder(EncoderConfig(config.resolution, config.num_ws, config.w_dim, channels))
     save_encoder(folder, encoder, InDomainErrors(median=0.5, limit=2.0))
+    return folder
+
+
+def turning(folder: Path, turns: bool = True) -> Path:
+    """A generator whose card says that its pictures have no up."""
+    card = json.loads((folder / "card.json").read_text())
+    card["training"]["turns"] = turns
+    (folder / "card.json").write_text(json.dumps(card))
     return folder
 
 

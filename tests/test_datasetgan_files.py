@@ -196,7 +196,7 @@ def test_a_mask_of_the_same_proportions_is_resized(tmp_path: Path) -> None:
     ("stored", "said"),
     [
         (mask(1, height=12), r"is 12 x 12, its picture 12 x 8: another frame"),
-        (mask(1, 20), r"has the class 20, but there are names only up to 19 \(windshield\)"),
+        (mask(1, 20), r"has the class 20, which has no name; the last .* 19 \(windshield\)"),
         (mask(1, -1), "not from 0 to 255"),
         (mask(1, 256), "not from 0 to 255"),
         (mask(1) + np.nan, "not from 0 to 255"),

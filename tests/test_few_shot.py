@@ -23,6 +23,7 @@ from dgan_backend.student.unet import UNet, UNetConfig
 from tests.builders import add_tiny_backbone, tiny_generator_folder
 
 CLASSES = 16
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +60,77 @@ def test_too_few_pictures_are_said(tmp_path: Path) -> None:
         FewShotSet.load(tmp_path / "few.npz", "toonhead")
 
 
-@pytest.mark.parametrize(
-    ("shape", "label", "message"),
-    [
-        ((32, 64), 0, "are 64x32; make them squares"),
-        ((24, 24), 0, "multiple of 32"),
-        ((32, 32), 255, r"pairs.npz\[7\] holds 255"),
-    ],
-)
-def test_a_set_that_cannot_be_measured_is_refused(
-    tmp_path: Path, shape: tuple[int, int], label: int, message: str
-) -> None:
-    masks = np.zeros((61, *shape), np.uint8)
-    masks[7, 3, 3] = label
-    np.savez(tmp_path / "pairs.npz", image=np.zeros((61, *shape, 3), np.uint8), mask=masks)
-    with pytest.raises(DganError, match=message):
-        FewShotSet.load(tmp_path / "pairs.npz", "toonhead")
+def saved(path: Path, masks: np.ndarray, first: int = 0) -> Path:
+    """A set with these masks, whose pictures are each of one colour."""
+    shades = np.arange(first, first + len(masks), dtype=np.uint8)
+    images = np.broadcast_to(shades[:, None, None, None], (*masks.shape, 3))
+    np.savez(path, image=images, mask=masks)
+    return path
+
+
+def test_a_mask_that_holds_no_class_is_named(tmp_path: Path) -> None:
+    masks = np.zeros((61, 32, 32), np.uint8)
+    masks[7, 3, 3], masks[8, 3, 3] = 255, 200
+    path = saved(tmp_path / "pairs.npz", masks)
+    with pytest.raises(DganError, match=r"pairs.npz\[8\] holds 200; .* are 0 to 15, and 255"):
+        FewShotSet.load(path, "toonhead")
+
+
+def test_pictures_of_any_size_are_framed(tmp_path: Path) -> None:
+    masks = np.ones((61, 24, 48), np.uint8)
+    data = FewShotSet.load(saved(tmp_path / "pairs.npz", masks), "toonhead")
+    assert {image.shape for image in data.pairs.images} == {(128, 128, 3)}
+    mask = data.test().masks[0]
+    assert (mask[32:96] == 1).all() and (mask[:32] == 255).all() and (mask[96:] == 255).all()
+
+
+def test_what_is_measured_on_may_lie_apart(tmp_path: Path) -> None:
+    pool = saved(tmp_path / "pool.npz", np.ones((30, 32, 32), np.uint8))
+    test = saved(tmp_path / "test.npz", np.ones((3, 32, 32), np.uint8), first=30)
+    data = FewShotSet.load(pool, "toonhead", test)
+    assert data.largest == 10
+    assert data.test().names == ["test.npz[0]", "test.npz[1]", "test.npz[2]"]
+    drawn = {*data.draw(10, 0).names, *data.held_back(0).names}
+    assert drawn == {f"pool.npz[{n}]" for n in range(30)}
+    assert data.digest != FewShotSet.load(pool, "toonhead", pool_copy(tmp_path)).digest
+    with pytest.raises(
+        DganError, match=r"test.npz\[0\] of .* is the same picture as pool.npz\[28\]"
+    ):
+        saved(tmp_path / "test.npz", np.ones((3, 32, 32), np.uint8), first=28)
+        FewShotSet.load(pool, "toonhead", test)
+    with pytest.raises(DganError, match="has 3 pictures; 20 choose the baseline's settings"):
+        FewShotSet.load(pool_copy(tmp_path), "toonhead", pool)
+
+
+def pool_copy(folder: Path) -> Path:
+    return saved(folder / "more.npz", np.ones((3, 32, 32), np.uint8), first=40)
+
+
+def test_what_nobody_labeled_is_not_measured() -> None:
+    true = np.zeros((2, 8, 8), np.uint8)
+    true[:, :4] = 1
+    labels = true.copy()
+    true[0, :2] = 255
+    labels[0, :2] = 0  # would be wrong
+    uncertainty = np.zeros((2, 8, 8), np.float32)
+    found = measure(true, Outcome(labels, uncertainty, np.zeros(2), 1.0, 0.1, {}), 2)
+    assert found["miou"] == found["boundary_f"] == 1.0
+    assert found["wrong"] == 0.0 and found["auroc"] is None  # nothing is wrong
+
+
+def test_pictures_without_an_up_are_learned_at_any_angle(pairs: Path) -> None:
+    for turns, angle in ((False, 20), (True, 180)):
+        data = FewShotSet.load(pairs, "toonhead", turns=turns)
+        assert methods.default_unet(data).augment.rotation == angle
+        assert methods.unet_settings(data, {"rate": 1, "pictures": 1}).augment.rotation == angle
+
+
+def test_results_of_the_shipped_set_stay_recognised(tmp_path: Path) -> None:
+    """Its key, and so that of hours of computing, does not depend on what other sets need."""
+    kept = json.loads((ROOT / "docs" / "few-shot.json").read_text())["cells"]
+    reference = ROOT / "tests" / "data" / "toonhead" / "reference.npz"
+    ruler = ruler_of(reference, tmp_path)
+    assert ruler.key("pixels", 16) == kept["pixels-16-draw0-seed0"]["key"]
 
 
 def test_measures_of_a_cell_know_scores_and_uncertainty() -> None:

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from dgan_backend.errors import DganError
-from dgan_backend.migration.classes import class_names
-from dgan_backend.migration.masks import is_masks, read_masks
+from dgan_backend.migration.classes import class_names, class_numbers
+from dgan_backend.migration.masks import is_masks, is_side_by_side, read_masks
 from tests.migrations import encoded, masks_folder, picture
 
 MASK = np.repeat(np.array([[0, 1, 2, 255]], dtype=np.uint8), 4, axis=0)
@@ -79,6 +79,16 @@ def test_names_of_numbers(tmp_path: Path, file: str, text: str) -> None:
     assert class_names(str(tmp_path / file)) == ("background", "cup", "handle")
 
 
+@pytest.mark.parametrize(
+    "said", ["cup=128, the handle =255", '{"0": "background", "255": "the handle", "128": "cup"}']
+)
+def test_numbers_may_have_gaps(tmp_path: Path, said: str) -> None:
+    if said.startswith("{"):
+        (tmp_path / "n.json").write_text(said)
+        said = str(tmp_path / "n.json")
+    assert class_numbers(said) == {0: "background", 128: "cup", 255: "the handle"}
+
+
 def test_names_of_a_shipped_partonomy() -> None:
     assert class_names("car")[:3] == ("background", "back_bumper", "bumper")
 
@@ -106,9 +116,42 @@ def test_names_that_cannot_be(tmp_path: Path, file: str, text: Any, said: str) -
         class_names(str(tmp_path / file))
 
 
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ("cup=1,handle=1", "'handle=1' is no NAME=NUMBER of its own"),
+        ("cup=1,", "'' is no NAME=NUMBER"),
+        ("cup=-1", "'cup=-1' is no NAME=NUMBER"),
+        ("cup=256", "names the number 256; masks hold 0 to 255"),
+        ("cup=0,handle=1", "names class 0 'cup'; 0 is the background"),
+        ("background=0", "names 1 classes"),
+    ],
+)
+def test_what_is_said_of_numbers_may_be_wrong(said: str, wrong: str) -> None:
+    with pytest.raises(DganError, match=rf"--classes {said}.*{wrong}"):
+        class_numbers(said)
+
+
+def test_masks_may_lie_beside_their_pictures(tmp_path: Path) -> None:
+    for stem, ending, kind in (("a", "bmp", "BMP"), ("b", "jpg", "JPEG"), ("c", "png", "PNG")):
+        (tmp_path / f"{stem}.{ending}").write_bytes(encoded(picture(4, 4), kind))
+    grey = np.repeat(np.array([[0, 128, 255, 255]], np.uint8), 4, axis=0)
+    (tmp_path / "a.png").write_bytes(encoded(grey))
+    np.save(tmp_path / "c.npy", grey)
+    assert is_side_by_side(tmp_path) and not is_masks(tmp_path)
+    found = read_masks(tmp_path, "cup=128,handle=255")
+    assert found.names == ("background", "cup", "handle")
+    assert [entry.name for entry in found.entries] == ["a.bmp", "c.png"]
+    assert found.without_labels == ("b.jpg",)
+    for entry in found.entries:
+        masks = {region.label: region.mask.tolist() for region in entry.read().regions}
+        assert masks == {"cup": (grey == 128).tolist(), "handle": (grey == 255).tolist()}
+
+
 def test_a_folder_must_say_what_its_numbers_mean(folder: Path) -> None:
     (folder / "classes.txt").unlink()
-    with pytest.raises(DganError, match="does not say what its class numbers mean; give --classes"):
+    said = r"does not say what its class numbers mean; give --classes.* masks hold 0, 1, 2, 255\."
+    with pytest.raises(DganError, match=said):
         read_masks(folder)
     (folder / "classes.json").write_text(json.dumps(["background", "cup", "handle"]))
     assert len(read_masks(folder).entries) == 1
@@ -126,7 +169,7 @@ def test_a_folder_must_say_what_its_numbers_mean(folder: Path) -> None:
         (encoded(MASK[:, :2]), "is 2 x 4, its picture 4 x 4: another frame"),
         (encoded(MASK)[:40], "cannot be read as a mask"),
         (b"", "cannot be read as a mask"),
-        (encoded(np.full((4, 4), 3, np.uint8)), r"has the class 3, but .* up to 2 \(handle\)"),
+        (encoded(np.full((4, 4), 3, np.uint8)), r"has the class 3, which .* is 2 \(handle\)"),
     ],
 )
 def test_the_mask_at_fault_is_named(folder: Path, data: bytes, said: str) -> None:

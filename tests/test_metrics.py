@@ -23,6 +23,25 @@ def test_iou_of_a_known_case_leaves_out_a_class_in_neither():
     assert metrics.wrong_share(counts) == pytest.approx(1 / 3)
 
 
+def test_pixels_of_which_nothing_is_known_count_nowhere():
+    true = np.array([[[0, 0, 1, 255]]], dtype=np.uint8)
+    counts = metrics.confusion(true, np.array([[[0, 1, 1, 1]]], dtype=np.uint8), 3)
+    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_where_knowledge_ends_is_no_boundary():
+    true = np.zeros((1, 12, 12), dtype=np.uint8)
+    true[0, :, 6:] = 1
+    framed = true.copy()
+    framed[0, :3] = 255
+    found = metrics.boundary_counts(framed, true, 2)
+    assert found.f() == 1.0
+    assert found.true.tolist() == found.predicted.tolist() == [9, 9]
+    other = true.copy()
+    other[0, :3] = 1  # wrong where nothing is known
+    assert metrics.boundary_counts(framed, other, 2).predicted.tolist() == [9, 9]
+
+
 def test_a_class_that_is_only_predicted_counts_as_nothing_right():
     counts = metrics.confusion(np.array([[[0, 0]]]), np.array([[[0, 2]]]), 3)
     assert metrics.mean_iou(counts) == pytest.approx((0.5 + 0.0) / 2)

@@ -24,7 +24,7 @@ from dgan_backend.labelstudio.regions import to_label_map
 from dgan_backend.loop.board import Lost
 from dgan_backend.loop.training import read_corrections
 from dgan_backend.migration.collection import Collection, Entry, LabeledPicture, Region
-from dgan_backend.migration.folder import to_yaml, write_folder
+from dgan_backend.migration.folder import keep_out, to_yaml, write_folder
 from dgan_backend.migration.matching import match, paint, partonomy_of
 from dgan_backend.migration.survey import report, survey
 from dgan_backend.migration.tasks import Imported, annotation_of, import_entries
@@ -260,6 +260,29 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
         with pytest.raises(DganError, match=f"{taken} is there already"):
             write_folder(entries(HEAD), matching, tmp_path / taken)
     assert load_pairs(tmp_path / "empty").names == ["a.png"]
+
+
+def test_kept_out_pictures_lie_apart_and_copies_stay_together(tmp_path: Path) -> None:
+    nose = Region("nose", box(0, 0, 2, 2))
+    pictures = [read(nose, name=f"{n}.png", seed=n % 7) for n in range(9)]  # 7, 8 copy 0, 1
+    matching = match(["nose"], TOONHEAD)
+    for seed in range(5):
+        out = tmp_path / f"out{seed}"
+        assert write_folder(entries(*pictures), matching, out, kept_out=(4, seed)) == (5, [])
+        left, apart = load_pairs(out), load_pairs(out / "kept-out")
+        assert sorted(left.names + apart.names) == [f"{n}.png" for n in range(9)]
+        assert not {i.tobytes() for i in left.images} & {i.tobytes() for i in apart.images}
+    assert len({tuple(load_pairs(tmp_path / f"out{n}").names) for n in range(5)}) > 1
+
+
+def test_which_pictures_are_kept_out_is_fixed_by_the_seed() -> None:
+    shown = [str(n) for n in range(10)]
+    assert keep_out(shown, 3, 1) == keep_out(shown, 3, 1) == [2, 6, 9]
+    assert keep_out(shown, 0, 1) == []
+    with pytest.raises(DganError, match="There are 10 labeled pictures, so 10 cannot be kept out"):
+        keep_out(shown, 10, 0)
+    with pytest.raises(DganError, match=r"1 pictures cannot be kept out.* 0 can"):
+        keep_out(["a", "a"], 1, 0)
 
 
 # Tasks

@@ -20,7 +20,15 @@ from dgan_backend.settings import Settings
 from dgan_backend.supervision import services
 from dgan_backend.supervision.launcher import Launcher
 from tests.labeling import CONFIG
-from tests.migrations import box, datasetgan_folder, labelme_file, masks_folder, shape
+from tests.migrations import (
+    box,
+    datasetgan_folder,
+    encoded,
+    labelme_file,
+    masks_folder,
+    picture,
+    shape,
+)
 from tests.studio import TOKEN, UID, Studio, studio_with
 
 CARS = labeling_config(load_partonomy("car"), "polygon")
@@ -139,6 +147,29 @@ def test_masks_into_a_folder_with_their_own_partonomy(
     again = tmp_path / "again"
     assert run(capsys, "import-labels", out, "--out", again, "--format", "masks")[0] == 0
     assert np.array_equal(load_pairs(again).masks[0], found)
+
+
+def test_pictures_with_masks_beside_them_into_a_folder_and_some_kept_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grey = np.repeat(np.array([[0, 128, 255, 255]], np.uint8), 4, axis=0)
+    source, out = tmp_path / "cells", tmp_path / "pairs"
+    source.mkdir()
+    for n in range(5):
+        (source / f"{n}.bmp").write_bytes(encoded(picture(4, 4, seed=n), "BMP"))
+        (source / f"{n}.png").write_bytes(encoded(grey))
+    words = ["import-labels", source, "--classes", "plasm=128,core=255", "--keep-out", 2]
+    assert run(capsys, *words, "--dry-run")[0] == 0
+    status, said, _ = run(capsys, *words, "--out", out)
+    assert status == 0
+    assert f"Written to {out}: 3 labeled pictures; 2 more, kept out, to {out}/kept-out." in said
+    assert load_partonomy(out / "partonomy.yaml").classes == ("background", "plasm", "core")
+    expected = np.repeat(np.array([[0, 1, 2, 2]], np.uint8), 4, axis=0)
+    pairs = load_pairs(out) + load_pairs(out / "kept-out")
+    assert all(np.array_equal(mask, expected) for mask in pairs.masks)
+    assert sorted(pairs.names) == [f"{n}.bmp" for n in range(5)]
+    status, _, err = run(capsys, *words, "--project", 7)
+    assert status == 2 and "--keep-out is for --out" in err
 
 
 def test_a_partonomy_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

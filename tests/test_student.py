@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from dgan_backend.generators import load_generator
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.partonomy import from_labels
 from dgan_backend.pictures import resize, to_pictures
+from dgan_backend.refitting import RefitSettings, refit
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.augment import (
     AugmentSettings,
@@ -26,7 +28,7 @@ from dgan_backend.student.augment import (
     recolored,
     warp,
 )
-from dgan_backend.student.fit import UNetSettings, changed, class_weights, fit_unet
+from dgan_backend.student.fit import UNetSettings, changed, class_weights, fit_unet, train_unet
 from dgan_backend.student.native import Backbone, load_backbone, save_backbone
 from dgan_backend.student.student import StudentSettings, fit_student
 from dgan_backend.student.unet import Trunk, UNet
@@ -43,6 +45,7 @@ from tests.builders import (
     add_tiny_backbone,
     labeled_pictures,
     tiny_generator_folder,
+    turning,
 )
 
 STILL = AugmentSettings(rotation=0, scale=1, aspect=1, shift=0, mirror=False, crop=1, color=0)
@@ -273,6 +276,41 @@ def test_a_version_knows_its_backbone(tmp_path: Path) -> None:
     (folder / "backbone.json").unlink()
     with pytest.raises(DganError, match="which has none; fit it again"):
         Segmenter.load(tmp_path / "v1")
+
+
+@pytest.mark.parametrize(("turns", "angle"), [(False, 20), (True, 180)])
+def test_the_generator_says_whether_pictures_have_an_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: bool, angle: int
+) -> None:
+    folder = turning(tiny_generator_folder(tmp_path / "tiny"), turns)
+    add_tiny_backbone(folder)
+    angles = []
+
+    def watched(*args: Any, **more: Any) -> UNet:
+        angles.append(args[3].augment.rotation)
+        return train_unet(*args, **more)
+
+    monkeypatch.setattr("dgan_backend.student.student.train_unet", watched)
+    made = Segmenter.fit(folder, *labeled_pictures(), "toonhead", plan=QUICK)
+    refit(made, made.data, 0, "next", RefitSettings(pictures=8, steps=2, pixels=64, taught=0))
+    assert angles == [angle] * 4
+
+
+def test_a_backbone_learns_at_any_angle_where_there_is_no_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = load_generator(tiny_generator_folder(tmp_path / "tiny"))
+    angles = []
+
+    def watched(count: int, moves: AugmentSettings, *more: Any) -> torch.Tensor:
+        angles.append(moves.rotation)
+        return warp(count, moves, *more)
+
+    monkeypatch.setattr("dgan_backend.training.backbone.warp", watched)
+    for turns in (False, True):
+        settings = BackboneSettings(side=32, directions=4, batch=4, turns=turns)
+        train_backbone(generator, settings=settings, config=TINY_UNET, pictures=8)
+    assert angles == [15, 15, 180, 180]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,13 @@ def test_a_run_leaves_a_generator_with_a_calibrated_encoder(plan: Plan) -> None:
     assert (plan.out / "sheet-0000064.png").is_file()
 
 
+@pytest.mark.parametrize("turns", [False, True])
+def test_a_generator_knows_whether_its_pictures_have_an_up(plan: Plan, turns: bool) -> None:
+    trainer = Trainer(replace(plan, turns=turns))
+    trainer.report({})
+    assert load_generator(plan.out / "blobs").card.turns is turns
+
+
 def test_a_run_goes_on_where_it_stopped(plan: Plan) -> None:
     Trainer(replace(plan, pictures=40)).run()
     again = Trainer(plan)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dgan_backend import metrics
 from dgan_backend.errors import DganError
-from dgan_backend.evaluation.few_shot import POOL, FewShotSet
+from dgan_backend.evaluation.few_shot import FewShotSet
 from dgan_backend.evaluation.methods import INTERPRETER_MEMBERS, tensors, unet_labels
 from dgan_backend.generators import Generator
 from dgan_backend.generators.native import read_tensors
@@ -25,7 +25,7 @@ from dgan_backend.pictures import resize, to_pictures, to_tensor
 from dgan_backend.reading import feature_maps
 from dgan_backend.student.unet import UNet, UNetConfig
 
-SAMPLES = 160  # the first POOL for drawing, the others for testing
+SAMPLES = 160  # the first for drawing, as many as of the set, the others for testing
 _LABELS = 16
 
 Steps = Callable[[Iterable[int]], Iterable[int]]
@@ -70,8 +70,8 @@ def tell_apart(
         return _interpreter(data, generator, w, images, labels, chosen, progress)
 
     samples, remade = _made(generator, w, side), _made(generator, latents, side)
-    on_pictures = unet_labels(person, pictures[POOL:])
-    counts = metrics.confusion(truth[POOL:], on_pictures, data.partonomy.num_classes)
+    on_pictures = unet_labels(person, pictures[data.pool :])
+    counts = metrics.confusion(truth[data.pool :], on_pictures, data.partonomy.num_classes)
     return {
         "samples": reached(w, samples, unet_labels(person, samples)),
         "reconstructions": reached(latents, remade, unet_labels(person, remade)),
@@ -102,9 +102,9 @@ def _interpreter(
         ensemble.predict(feature_maps(generator, w[n][None], "generator"), size)
         .probabilities.argmax(dim=0)
         .numpy()
-        for n in progress(range(POOL, len(w)))
+        for n in progress(range(data.pool, len(w)))
     ]
-    return metrics.mean_iou(metrics.confusion(labels[POOL:], np.stack(found), classes))
+    return metrics.mean_iou(metrics.confusion(labels[data.pool :], np.stack(found), classes))
 
 
 @torch.no_grad()

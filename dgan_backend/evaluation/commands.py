@@ -15,7 +15,7 @@ from dgan_backend.evaluation.few_shot import Cell, FewShotSet, measure
 from dgan_backend.evaluation.ruler import Results, Ruler, run
 from dgan_backend.evaluation.version import judge, measure_version, scores_of
 from dgan_backend.generators import load_generator
-from dgan_backend.generators.native import write_json
+from dgan_backend.generators.native import generator_folder, read_card, write_json
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import load_encoder
 from dgan_backend.labeled import load_pairs
@@ -57,7 +57,8 @@ def few_shot(args: argparse.Namespace) -> int:
         report.check_plot(args.plot)
     results = Results(args.json)
     networks = args.json.with_suffix(".networks")
-    ruler = Ruler(args.pairs, args.partonomy, args.generator, networks)
+    turns = args.turns or read_card(generator_folder(args.generator)).turns
+    ruler = Ruler(args.pairs, args.partonomy, args.generator, networks, args.test, turns)
     bar = partial(tqdm, unit="cell", smoothing=0)
     cells = run(ruler, results, args.methods, args.counts, args.draws, args.jobs, bar)
     print(report.tables(results.value, cells))
@@ -68,7 +69,7 @@ def few_shot(args: argparse.Namespace) -> int:
 
 def inversion(args: argparse.Namespace) -> int:
     """What refinement steps are worth: mIoU of the interpreter's path, and seconds a picture."""
-    data = FewShotSet.load(args.pairs, args.partonomy)
+    data = FewShotSet.load(args.pairs, args.partonomy, args.test)
     generator = load_generator(args.generator)
     encoder, errors = load_encoder(args.generator)
     rows = []
@@ -91,7 +92,7 @@ def inversion(args: argparse.Namespace) -> int:
 def causes(args: argparse.Namespace) -> int:
     """Where the interpreter loses: on samples, on reconstructions, or on the pictures."""
     results = Results(args.json)
-    data = FewShotSet.load(args.pairs, args.partonomy)
+    data = FewShotSet.load(args.pairs, args.partonomy, args.test)
     person = load_person(args.person, data.partonomy.num_classes)
     generator = load_generator(args.generator)
     latents = methods.inverted(data, generator, *load_encoder(args.generator)).w

@@ -1,6 +1,7 @@
 """The few-label ruler: masks of outside pictures from 1, 4, 16 and 40 labeled ones.
 
-A cell is one method fitted on one draw with one seed.
+Labels are drawn from a pool, and all is measured on pictures that are not of it. A cell is one
+method fitted on one draw with one seed.
 """
 
 from __future__ import annotations
@@ -17,56 +18,77 @@ import numpy.typing as npt
 
 from dgan_backend import metrics
 from dgan_backend.errors import DganError
+from dgan_backend.fitting import LABEL_RESOLUTION
+from dgan_backend.inversion.framing import Frame
 from dgan_backend.labeled import LabeledPictures, load_pairs
+from dgan_backend.merging import IGNORE
 from dgan_backend.partonomy import Partonomy, load_partonomy
 
 COUNTS = (1, 4, 16, 40)
 DRAWS = 5
 SEEDS = 3  # of the U-Net that starts at random
-POOL = 60  # pictures that labels are drawn from; all later ones are the test
+POOL = 60  # pictures that labels are drawn from, where the test pictures stand behind them
 HELD_BACK = 20  # pool pictures that no draw holds, for choosing a baseline's settings
-LARGEST = POOL - HELD_BACK  # labels that a draw can hold
 _MULTIPLE = 32  # px; U-Nets halve pictures five times
 
 
 @dataclass(frozen=True)
 class FewShotSet:
-    """Labeled pictures of one size: the first POOL for drawing, the others for testing."""
+    """Labeled pictures, squares of one size: the first `pool` for drawing, the others for testing.
+
+    turns: the pictures have no up, so that they are learned at any angle.
+    """
 
     pairs: LabeledPictures
     partonomy: Partonomy
+    pool: int = POOL
+    turns: bool = False
 
     @classmethod
-    def load(cls, path: Path, partonomy: str) -> FewShotSet:
-        """Raises DganError when there are too few pictures, when they are not squares of one
-        size, and names the first mask that is not labeled whole."""
-        pairs = load_pairs(path)
-        if len(pairs) <= POOL:
+    def load(
+        cls, path: Path, partonomy: str, test: Path | None = None, turns: bool = False
+    ) -> FewShotSet:
+        """Read a pool and the pictures behind it, or those of `test`.
+
+        Where they are not squares of one size that U-Nets can halve, they are framed on a grid
+        of 128 px, whose margins are ignored. Raises DganError when there are too few pictures or
+        when one of the test is in the pool, and names the first mask that holds no class.
+        """
+        pairs, pool = load_pairs(path), POOL
+        if test is not None:
+            pool, others = len(pairs), load_pairs(test)
+            _check_apart(pairs, others, path, test)
+            pairs = pairs + others
+        if len(pairs) <= pool:
             raise DganError(
-                f"{path} has {len(pairs)} pictures; the first {POOL} are for drawing labels, and "
-                "the test needs more."
+                f"{path} has {len(pairs)} pictures; the first {pool} are for drawing labels, and "
+                "the test needs more, or a folder of its own (--test)."
             )
-        if len({m.shape for m in pairs.masks}) != 1:
-            raise DganError(f"the pictures of {path} differ in size; make them one size.")
-        height, width = pairs.masks[0].shape
-        if height != width or height % _MULTIPLE:
+        if pool <= HELD_BACK:
             raise DganError(
-                f"the pictures of {path} are {width}x{height}; make them squares whose side is a "
-                f"multiple of {_MULTIPLE}."
+                f"{path} has {pool} pictures; {HELD_BACK} choose the baseline's settings, and "
+                "labels are drawn from the others."
             )
         tree = load_partonomy(partonomy)
         for name, mask in zip(pairs.names, pairs.masks, strict=True):
-            if mask.max() >= tree.num_classes:
+            if (wrong := mask[(mask >= tree.num_classes) & (mask != IGNORE)]).size:
                 raise DganError(
-                    f"the mask of {name} holds {mask.max()}; every pixel must have a class of "
-                    f"{tree.name!r}, 0 to {tree.num_classes - 1}."
+                    f"the mask of {name} holds {wrong[0]}; the classes of {tree.name!r} are 0 to "
+                    f"{tree.num_classes - 1}, and {IGNORE} is ignored."
                 )
-        return cls(pairs, tree)
+        return cls(_squares(pairs), tree, pool, turns)
+
+    @property
+    def largest(self) -> int:
+        """Labels that a draw can hold."""
+        return self.pool - HELD_BACK
 
     @cached_property
     def digest(self) -> str:
         """Of pictures, masks and classes."""
         found = hashlib.sha256("\n".join(self.partonomy.classes).encode())
+        if self.pool != POOL:
+            found.update(f"{self.pool}".encode())
         for image, mask in zip(self.pairs.images, self.pairs.masks, strict=True):
             found.update(image.tobytes())
             found.update(mask.tobytes())
@@ -78,15 +100,37 @@ class FewShotSet:
 
     def held_back(self, draw: int) -> LabeledPictures:
         """Pool pictures that no count of that draw holds."""
-        return self.pairs.pick(self.order(draw)[LARGEST:])
+        return self.pairs.pick(self.order(draw)[self.largest :])
 
     def test(self) -> LabeledPictures:
-        return self.pairs.pick(np.arange(POOL, len(self.pairs)))
+        return self.pairs.pick(np.arange(self.pool, len(self.pairs)))
 
-    @staticmethod
-    def order(draw: int) -> npt.NDArray[np.intp]:
-        """The pool's pictures in the order of a draw, [POOL]."""
-        return np.random.RandomState(draw).permutation(POOL)
+    def order(self, draw: int) -> npt.NDArray[np.intp]:
+        """The pool's pictures in the order of a draw, [pool]."""
+        return np.random.RandomState(draw).permutation(self.pool)
+
+
+def _check_apart(pool: LabeledPictures, test: LabeledPictures, path: Path, other: Path) -> None:
+    names = {(i.shape, i.tobytes()): n for n, i in zip(pool.names, pool.images, strict=True)}
+    for name, image in zip(test.names, test.images, strict=True):
+        if (same := names.get((image.shape, image.tobytes()))) is not None:
+            raise DganError(
+                f"{name} of {other} is the same picture as {same} of {path}; what is measured on "
+                "must not be learned from."
+            )
+
+
+def _squares(pairs: LabeledPictures) -> LabeledPictures:
+    """As they are, if they are squares of one size that can be halved, else framed."""
+    sizes = {mask.shape for mask in pairs.masks}
+    if len(sizes) == 1 and all(h == w and h % _MULTIPLE == 0 for h, w in sizes):
+        return pairs
+    frames = [Frame(*mask.shape) for mask in pairs.masks]
+    return LabeledPictures(
+        pairs.names,
+        [f.picture(i, LABEL_RESOLUTION) for f, i in zip(frames, pairs.images, strict=True)],
+        [f.mask(m, LABEL_RESOLUTION, IGNORE) for f, m in zip(frames, pairs.masks, strict=True)],
+    )
 
 
 @dataclass(frozen=True, order=True)
@@ -140,7 +184,7 @@ def measure(true: npt.NDArray[np.uint8], outcome: Outcome, classes: int) -> dict
         measured["spearman"] = or_none(metrics.spearman(outcome.scores, np.array(each)))
         measured["median_score"] = float(np.median(outcome.scores))
     if outcome.uncertainty is not None:
-        foreground = (true > 0) | (outcome.labels > 0)
+        foreground = ((true > 0) | (outcome.labels > 0)) & (true != IGNORE)
         wrong = (true != outcome.labels)[foreground]
         measured["auroc"] = or_none(metrics.auroc(outcome.uncertainty[foreground], wrong))
     return measured

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dgan_backend import metrics
-from dgan_backend.evaluation.few_shot import POOL, Cell, FewShotSet, Outcome, Stopwatch
+from dgan_backend.evaluation.few_shot import Cell, FewShotSet, Outcome, Stopwatch
 from dgan_backend.generators import Generator
 from dgan_backend.generators.native import read_tensors, write_tensors
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
@@ -105,11 +105,11 @@ def interpreter(
     )
     fitted = watch.seconds()
     found = []
-    for w, image in zip(latents.w[POOL:], tensors(data.test()).split(1), strict=True):
+    for w, image in zip(latents.w[data.pool :], tensors(data.test()).split(1), strict=True):
         read = feature_maps(generator, w[None], maps, image)
         found.append(ensemble.predict(read, (image.shape[2], image.shape[3])))
     seconds = (watch.seconds() - fitted) / len(found) + latents.seconds
-    return _outcome(found, latents.factors[POOL:], fitted, seconds)
+    return _outcome(found, latents.factors[data.pool :], fitted, seconds)
 
 
 def student(data: FewShotSet, cell: Cell, backbone: Backbone) -> Outcome:
@@ -179,6 +179,8 @@ def unet_settings(data: FewShotSet, choice: dict[str, Any], seed: int = 0) -> UN
 def default_unet(data: FewShotSet, seed: int = 0) -> UNetSettings:
     """As `fit` has it for these classes."""
     augment = AugmentSettings().for_classes(data.partonomy.mirrored)
+    if data.turns:
+        augment = augment.at_any_angle()
     return UNetSettings(seed=seed, augment=augment)
 
 

@@ -20,7 +20,6 @@ from dgan_backend.errors import DganError
 from dgan_backend.evaluation import methods
 from dgan_backend.evaluation.few_shot import (
     DRAWS,
-    LARGEST,
     SEEDS,
     Cell,
     FewShotSet,
@@ -34,6 +33,7 @@ from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import CARD as ENCODER_CARD
 from dgan_backend.inversion.native import WEIGHTS as ENCODER_WEIGHTS
 from dgan_backend.inversion.native import load_encoder
+from dgan_backend.merging import IGNORE
 from dgan_backend.student.native import CARD as BACKBONE_CARD
 from dgan_backend.student.native import WEIGHTS as BACKBONE_WEIGHTS
 from dgan_backend.student.native import Backbone, load_backbone
@@ -51,12 +51,15 @@ class Ruler:
     """What is measured on what. Picklable: every process loads the parts for itself.
 
     networks: folder that keeps the fitted U-Nets, so that they can also be measured together.
+    test, turns: see `FewShotSet`.
     """
 
     pairs: Path
     partonomy: str
     generator: str
     networks: Path
+    test: Path | None = None
+    turns: bool = False
 
     def cells(self, chosen: Sequence[str], counts: Sequence[int], draws: int) -> list[Cell]:
         """All cells, one seed of all methods first.
@@ -65,8 +68,9 @@ class Ruler:
         """
         if unknown := sorted(set(chosen) - set(METHODS)):
             raise DganError(f"there is no method {unknown[0]!r}; there are {', '.join(METHODS)}.")
-        if wrong := [count for count in counts if not 1 <= count <= LARGEST]:
-            raise DganError(f"a draw has 1 to {LARGEST} labels, not {wrong[0]}.")
+        largest = _data(self).largest
+        if wrong := [count for count in counts if not 1 <= count <= largest]:
+            raise DganError(f"a draw has 1 to {largest} labels, not {wrong[0]}.")
         return [
             Cell(method, count, draw, seed)
             for seed in range(SEEDS)
@@ -136,7 +140,7 @@ class Ruler:
 
 @lru_cache(maxsize=1)
 def _data(ruler: Ruler) -> FewShotSet:
-    return FewShotSet.load(ruler.pairs, ruler.partonomy)
+    return FewShotSet.load(ruler.pairs, ruler.partonomy, ruler.test, ruler.turns)
 
 
 @lru_cache(maxsize=1)
@@ -218,7 +222,8 @@ def run(
     true = np.stack(data.test().masks)
     classes = data.partonomy.num_classes
     results.value["classes"] = list(data.partonomy.classes)
-    results.value["area"] = (np.bincount(true.ravel(), minlength=classes) / true.size).tolist()
+    said = true[true != IGNORE]
+    results.value["area"] = (np.bincount(said, minlength=classes) / said.size).tolist()
     results.value["ceiling"] = {g: metrics.grid_ceiling(true, g, classes) for g in GRIDS}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         try:

@@ -93,8 +93,7 @@ def judge(segmenter: Segmenter, pairs: LabeledPictures, progress: Steps = iter) 
     judged, watch = [], Stopwatch()
     for n in progress(range(len(pairs))):
         found, true = segmenter.segment_image(pairs.images[n]), pairs.masks[n]
-        looked = true != IGNORE
-        counts = metrics.confusion(true[looked], found.labels[looked], classes)
+        counts = metrics.confusion(true, found.labels, classes)
         judged.append(Judged(pairs.names[n], found, true, counts))
     return Judgement(judged, watch.seconds() / len(pairs))
 

@@ -42,6 +42,11 @@ class GeneratorCard:
     training: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def turns(self) -> bool:
+        """Whether its pictures have no up, so that what learns from them does at any angle."""
+        return bool(self.training.get("turns"))
+
+    @property
     def caution(self) -> str:
         """What people who make pictures with it should be told; "" where the licence, if there is
         one, does not keep them from using these."""

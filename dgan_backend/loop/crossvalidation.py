@@ -105,7 +105,8 @@ class CrossValidation:
             if self._twins.of(version, fold) is not None or not kept:
                 continue
             labels = Labels(version.data.pick(kept), version.partonomy.num_classes)
-            alone = self._plan.for_classes(version.partonomy).student.alone()
+            plan = self._plan.for_classes(version.partonomy)
+            alone = plan.for_pictures(version.generator.card).student.alone()
             steps = _unless(hurry, partial(self._progress, f"out-of-fold student {fold + 1}"))
             try:
                 twin = labels.fit_student(version.backbone, alone.for_labels(len(kept)), steps)
@@ -132,6 +133,7 @@ class CrossValidation:
     def _compared(self, candidate: Candidate) -> Comparison | None:
         """Twins of the candidate are those of the current version, grown; both are scored."""
         tree, data = candidate.begun.partonomy, candidate.data
+        settings = self._settings.for_pictures(candidate.current.generator.card)
         before_of = {
             fold: _with_classes(twin, candidate.current.partonomy, tree)
             for fold in range(FOLDS)
@@ -145,7 +147,7 @@ class CrossValidation:
             if not learns and before.num_classes == tree.num_classes:
                 return before
             torch.set_num_threads(1)
-            return refit_student(before, data.pick(kept), learns, self._settings)
+            return refit_student(before, data.pick(kept), learns, settings)
 
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             afters = list(pool.map(grown, before_of))

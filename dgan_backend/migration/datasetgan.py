@@ -279,5 +279,5 @@ def _read(
 ) -> LabeledPicture:
     pixels, file, ending = read_picture(read_bytes(picture), str(picture))
     labels = fitted(read_mask(mask), pixels, mask)
-    regions = regions_of_mask(labels, names, mask)
+    regions = regions_of_mask(labels, dict(enumerate(names)), mask)
     return LabeledPicture(picture.name, pixels, file, ending, regions, {}, data)

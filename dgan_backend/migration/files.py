@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dgan_backend.migration.collection import IGNORED, Region
 from dgan_backend.pictures import MAX_PIXELS, Picture, PictureError, decode_picture
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-_SHOWN = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
+_ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
 
 LabelMap = npt.NDArray[np.uint8]
 
@@ -39,7 +39,7 @@ def read_picture(data: bytes, said: str) -> tuple[Picture, bytes, str]:
     except PictureError as error:
         raise DganError(f"{said} cannot be read as a picture: it {error}.") from error
     with Image.open(io.BytesIO(data)) as opened:
-        ending = _SHOWN.get(str(opened.format), "")
+        ending = _ENDINGS.get(str(opened.format), "")
     return (picture, data, ending) if ending else (picture, png(picture), ".png")
 
 
@@ -102,22 +102,25 @@ def _from_npy(path: Path) -> LabelMap:
     return whole
 
 
-def regions_of_mask(mask: LabelMap, names: Sequence[str], path: Path) -> tuple[Region, ...]:
-    """One region for each class but background, whose number is 0.
+def regions_of_mask(mask: LabelMap, names: Mapping[int, str], path: Path) -> tuple[Region, ...]:
+    """One region for each class but background, whose number is 0; 255 is ignored unless it has
+    a name.
 
     Raises DganError that names a number without a name.
     """
     regions = []
     for number in np.unique(mask).tolist():
-        if number == IGNORE:
+        if number in names:
+            if number:
+                regions.append(Region(names[number], mask == number))
+        elif number == IGNORE:
             regions.append(Region(IGNORED, mask == IGNORE))
-        elif number >= len(names):
+        else:
+            last = max(names)
             raise DganError(
-                f"{path} has the class {number}, but there are names only up to {len(names) - 1} "
-                f"({names[-1]}); name all classes with --classes."
+                f"{path} has the class {number}, which has no name; the last that has one is "
+                f"{last} ({names[last]}). Name all classes with --classes."
             )
-        elif number:
-            regions.append(Region(names[number], mask == number))
     return tuple(regions)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,16 @@ from dgan_backend.migration.matching import Matching, paint
 from dgan_backend.partonomy import Partonomy, load_partonomy, shipped_partonomies
 
 PARTONOMY = "partonomy.yaml"
+KEPT_OUT = "kept-out"  # a folder of pairs within the folder
+_KINDS = ("images", "masks")
+
+
+@dataclass(frozen=True)
+class _Written:
+    """files: of the draft, picture and mask. shown: hash of the picture's pixels."""
+
+    files: tuple[Path, Path]
+    shown: str
 
 
 def check_free(out: Path) -> None:
@@ -30,18 +42,26 @@ def check_free(out: Path) -> None:
 
 
 def write_folder(
-    entries: Iterable[Entry], matching: Matching, out: Path, least: int = 0
+    entries: Iterable[Entry],
+    matching: Matching,
+    out: Path,
+    least: int = 0,
+    kept_out: tuple[int, int] = (0, 0),
 ) -> tuple[int, list[str]]:
     """Write all pictures with a labeled pixel; how many, and the names of those without.
 
     The folder appears whole or not at all. Pictures stay as they are, unless no browser shows
     their format; masks are 8-bit PNG of class numbers, 255 = ignored. `partonomy.yaml` is written
-    unless the classes are a shipped one's.
+    unless the classes are a shipped one's. kept_out: so many pictures, drawn by a seed, go to
+    `kept-out/` in it and do not count; copies of one picture are all kept out or none.
     """
     check_free(out)
     draft = _draft(out)
     try:
-        done = _write(entries, matching, draft, least)
+        written, bare = _write(entries, matching, draft, least)
+        apart = keep_out([w.shown for w in written], *kept_out)
+        _move([written[n] for n in apart], draft)
+        done = (len(written) - len(apart), bare)
         if out.exists():
             out.rmdir()
         draft.rename(out)
@@ -57,7 +77,7 @@ def _draft(out: Path) -> Path:
         out.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         draft.chmod(0o777 & ~_umask())
-        for kind in ("images", "masks"):
+        for kind in _KINDS:
             (draft / kind).mkdir()
     except OSError as error:
         raise DganError(f"{out} cannot be written: {error.strerror}.") from error
@@ -72,11 +92,11 @@ def _umask() -> int:
 
 def _write(
     entries: Iterable[Entry], matching: Matching, draft: Path, least: int
-) -> tuple[int, list[str]]:
+) -> tuple[list[_Written], list[str]]:
     if not is_shipped(matching.partonomy):
         (draft / PARTONOMY).write_text(to_yaml(matching.partonomy), encoding="utf-8")
         load_partonomy(draft / PARTONOMY)  # names that no file may have are refused at once
-    taken, bare, count = set[str](), list[str](), 0
+    taken, bare, written = set[str](), list[str](), list[_Written]()
     for entry in entries:
         read = entry.read()
         mask = paint(read, matching, least)
@@ -84,10 +104,42 @@ def _write(
             bare.append(entry.name)
             continue
         stem = _free(entry.name, taken)
-        (draft / "images" / f"{stem}{read.ending}").write_bytes(read.file)
-        (draft / "masks" / f"{stem}.png").write_bytes(png(np.ascontiguousarray(mask)))
-        count += 1
-    return count, bare
+        files = (draft / "images" / f"{stem}{read.ending}", draft / "masks" / f"{stem}.png")
+        files[0].write_bytes(read.file)
+        files[1].write_bytes(png(np.ascontiguousarray(mask)))
+        shown = f"{read.picture.shape}".encode() + read.picture.tobytes()
+        written.append(_Written(files, hashlib.sha256(shown).hexdigest()))
+    return written, bare
+
+
+def keep_out(shown: Sequence[str], count: int, seed: int) -> list[int]:
+    """Which pictures are kept out: `count` of them, in ascending order.
+
+    shown: what each picture shows; those that show the same are all kept out or none.
+    Raises DganError when nothing would be left to learn from, or they cannot be parted so.
+    """
+    if count and count >= len(shown):
+        raise DganError(f"There are {len(shown)} labeled pictures, so {count} cannot be kept out.")
+    groups: dict[str, list[int]] = {}
+    for n, picture in enumerate(shown):
+        groups.setdefault(picture, []).append(n)
+    copies, chosen = list(groups.values()), list[int]()
+    for number in np.random.RandomState(seed).permutation(len(copies)):
+        if len(chosen) + len(copies[number]) <= count:
+            chosen += copies[number]
+    if len(chosen) != count:
+        raise DganError(
+            f"{count} pictures cannot be kept out, as copies of a picture stay together; "
+            f"{len(chosen)} can."
+        )
+    return sorted(chosen)
+
+
+def _move(apart: Iterable[_Written], draft: Path) -> None:
+    for written in apart:
+        for kind, file in zip(_KINDS, written.files, strict=True):
+            (draft / KEPT_OUT / kind).mkdir(parents=True, exist_ok=True)
+            file.rename(draft / KEPT_OUT / kind / file.name)
 
 
 def _free(name: str, taken: set[str]) -> str:

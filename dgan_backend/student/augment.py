@@ -41,6 +41,10 @@ class AugmentSettings:
         trade = mirror and mirrored != tuple(range(len(mirrored or ())))
         return replace(self, mirror=mirror, swap=(mirrored or ()) if trade else ())
 
+    def at_any_angle(self) -> AugmentSettings:
+        """For pictures that have no up."""
+        return replace(self, rotation=180.0)
+
 
 def crop_side(side: int, share: float) -> int:
     """Side of a crop in px: a multiple of 32, as the network halves five times."""

@@ -51,6 +51,13 @@ class StudentSettings:
         unet = replace(self.unet, pictures=min(self.unet.pictures, enough), rate=rate)
         return replace(self, unet=unet)
 
+    def for_pictures(self, turns: bool) -> StudentSettings:
+        """At any angle where pictures have no up; they stay as they are set elsewhere."""
+        if not turns:
+            return self
+        augment = self.unet.augment.at_any_angle()
+        return replace(self, unet=replace(self.unet, augment=augment))
+
     def alone(self) -> StudentSettings:
         """One member that sees half of the pictures, which is enough to compare."""
         unet = replace(self.unet, pictures=max(1, self.unet.pictures // 2))

@@ -43,13 +43,15 @@ _UPLOADS = AugmentSettings(rotation=5, scale=1.25, shift=0.05, crop=1, color=0)
 class BackboneSettings:
     """side: px that pictures are shown at. directions: of the generator's feature space that are
     predicted (all, where it has fewer). swap: share of reconstructions that are replaced by their
-    real picture, which looks different but has its parts where they are."""
+    real picture, which looks different but has its parts where they are. turns: pictures have no
+    up, and are shown at any angle."""
 
     side: int = 128
     directions: int = 48
     batch: int = 8
     rate: float = 2e-3
     swap: float = 0.3
+    turns: bool = False
     seed: int = 0
 
 
@@ -150,6 +152,7 @@ def train_backbone(
     """
     settings = settings or BackboneSettings()
     source = Pictures(generator, encoder, folder, settings)
+    moves = _MOVES.at_any_angle() if settings.turns else _MOVES
     projection = principal_directions(generator, settings.directions, settings.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -167,7 +170,8 @@ def train_backbone(
     total, since, last = 0.0, 0, time.monotonic()
     for step in progress(range(steps)):
         images, maps = source.batch()
-        x, target = _changed(images, projection(maps, images.shape[-1] // 2), source.random)
+        target = projection(maps, images.shape[-1] // 2)
+        x, target = _changed(images, target, moves, source.random)
         loss = F.smooth_l1_loss(head(trunk(x)[_LEVEL]), target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -238,9 +242,11 @@ def _compressed(image: Tensor, quality: int) -> Tensor:
     return to_tensor(np.stack([np.asarray(Image.open(stored).convert("RGB"))])).to(image.device)
 
 
-def _changed(images: Tensor, target: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+def _changed(
+    images: Tensor, target: Tensor, moves: AugmentSettings, random: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Both moved alike; the picture alone is recoloured, blurred or sharpened."""
-    affine = warp(len(images), _MOVES, 1.0, random).to(images.device)
+    affine = warp(len(images), moves, 1.0, random).to(images.device)
     x = moved(_resharpened(images, random), affine, images.shape[-1])
     return recolored(x, 1.0, random), moved(target, affine, target.shape[-1])
 

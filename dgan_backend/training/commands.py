@@ -54,7 +54,8 @@ def train_backbone_of(args: argparse.Namespace) -> int:
     """Train the backbone of a generator; --out/backbone-training is written every minute."""
     generator = load_generator(args.generator, args.device)
     encoder = load_encoder(args.generator, args.device)[0] if args.images else None
-    settings = BackboneSettings(side=max(128, generator.resolution), seed=args.seed)
+    turns = args.turns or generator.card.turns
+    settings = BackboneSettings(max(128, generator.resolution), seed=args.seed, turns=turns)
     folder = PictureFolder(args.images, settings.side, _HELD_BACK) if args.images else None
     out = args.out or generator_folder(args.generator)
     unfinished = out / "backbone-training"
@@ -133,7 +134,7 @@ def train_encoder(args: argparse.Namespace) -> int:
         batch=args.batch,
         rate=args.rate,
         mirror=not args.no_mirror,
-        turns=args.turns,
+        turns=args.turns or generator.card.turns,
         seed=args.seed,
     )
     training = EncoderTraining(generator, plan)

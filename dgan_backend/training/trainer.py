@@ -181,6 +181,7 @@ class Trainer:
             "pictures_seen": self.seen,
             "pictures_in_set": len(self.pictures),
             "minutes": record["minutes"],
+            **({"turns": True} if plan.turns else {}),
             "device": plan.device,
             "sliced_wasserstein": record["swd"],
             "reconstruction_l1": record["reconstruction_l1"],
