@@ -175,7 +175,12 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         action="store_true",
         help="pictures have no up: they are learned at any angle [as the generator]",
     )
-    few_shot.add_argument("--jobs", type=positive, default=1, help="side by side [%(default)s]")
+    few_shot.add_argument(
+        "--jobs",
+        type=natural,
+        default=1,
+        help="fits side by side; 0: only what --json holds already [%(default)s]",
+    )
     few_shot.set_defaults(run=partial(_evaluate, "few_shot"))
     causes = actions.add_parser(
         "causes",

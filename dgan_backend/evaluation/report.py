@@ -198,7 +198,7 @@ def plot(cells: Cells, path: Path) -> None:
     """mIoU over the number of labels, mean and deviation; the suffix says the format."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.subplots()
     for method in _shown(cells):
         counts = sorted(cells[method])
@@ -220,6 +220,6 @@ def plot(cells: Cells, path: Path) -> None:
     axes.set_ylabel("mIoU on pictures from outside, %")
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside right upper", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

@@ -213,7 +213,7 @@ def run(
     jobs: int = 1,
     progress: Callable[..., Iterable[Any]] = lambda items, total: items,
 ) -> Cells:
-    """Compute what `results` does not hold yet, `jobs` at a time, one thread each.
+    """Compute what `results` does not hold yet, `jobs` at a time, one thread each; 0: nothing.
 
     Returns what was measured of all that was asked for.
     """
@@ -225,6 +225,20 @@ def run(
     said = true[true != IGNORE]
     results.value["area"] = (np.bincount(said, minlength=classes) / said.size).tolist()
     results.value["ceiling"] = {g: metrics.grid_ceiling(true, g, classes) for g in GRIDS}
+    if jobs:
+        _compute_all(ruler, results, chosen, counts, cells, jobs, progress)
+    return results.by_method(ruler, cells)
+
+
+def _compute_all(
+    ruler: Ruler,
+    results: Results,
+    chosen: Sequence[str],
+    counts: Sequence[int],
+    cells: Sequence[Cell],
+    jobs: int,
+    progress: Callable[..., Iterable[Any]],
+) -> None:
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         try:
             if {"unet", "unets"} & set(chosen):
@@ -234,7 +248,6 @@ def run(
                 _compute(pool, ruler, results, these, progress)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    return results.by_method(ruler, cells)
 
 
 def _choose(
