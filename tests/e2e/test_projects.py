@@ -24,6 +24,7 @@ LABELS = ["hair", "skin", "thing"]
 MERGED = np.array([0, 1, 2, 2, 2, 2, 3, 2, 2, 2, 1, 2, 2, 2, 2, 1], np.uint8)
 PICTURES = 4  # of each project
 DRAWN = 2  # of the one with labels of its own
+FIRST_SECONDS = 800.0  # a first version is fitted from nothing
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def first_version(team: Team) -> str:
 
 def wait_for(team: Team, version: str, tasks: list[int]) -> None:
     """Until these tasks have one prediction each, of that version, and Label Studio shows it."""
-    until(lambda: team.labeled_by(version, tasks), f"predictions of {version}")
+    told = f"predictions of {version}"
+    until(lambda: team.labeled_by(version, tasks), told, FIRST_SECONDS)
     until(lambda: {len(team.api.predictions(task)) for task in tasks} == {1}, "one each")
     until(lambda: team.api.project(team.project)["model_version"] == version, "the choice")
 
