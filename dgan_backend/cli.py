@@ -232,9 +232,6 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         help="of refinement, one row each; 0: the encoder alone [0 10 30 50 200]",
     )
     inversion.add_argument(
-        "--rate", type=float, default=0.03, help="largest rate of a step [%(default)s]"
-    )
-    inversion.add_argument(
         "--perceptual", type=float, default=0.0, help="weight of the encoder's maps [%(default)s]"
     )
     inversion.add_argument(
