@@ -159,13 +159,14 @@ class Registry:
         """The segmenter of a version; raises DganError when there is no such version."""
         with self._lock:
             if version not in self._loaded:
-                self._loaded[version] = Segmenter.load(self._folder(version), device=self._device)
+                self._loaded[version] = Segmenter.load(self.folder(version), device=self._device)
                 while len(self._loaded) > _LOADED:
                     self._loaded.popitem(last=False)
             self._loaded.move_to_end(version)
             return self._loaded[version]
 
-    def _folder(self, version: str) -> Path:
+    def folder(self, version: str) -> Path:
+        """Where a version lies; raises DganError when there is no such version."""
         folder = shipped_versions().get(version, self._model_dir / version)
         if not folder.is_dir():
             raise DganError(f"There is no version {version!r}; look into {self._model_dir}.")
