@@ -115,7 +115,7 @@ class Desk:
         found = self._redis.hgetall(self._troubles)
         if found:
             self._redis.hdel(self._troubles, *found)
-        return {int(number): text.decode() for number, text in found.items()}
+        return {int(number): _text(text) for number, text in found.items()}
 
     def _lease(self, number: int) -> str:
         return f"{_PREFIX}{self.key}:lease:{number}"
@@ -127,3 +127,7 @@ class Desk:
     @property
     def _troubles(self) -> str:
         return f"{_PREFIX}{self.key}:troubles"
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
