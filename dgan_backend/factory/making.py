@@ -43,7 +43,7 @@ def find_version(name: str, settings: Settings) -> Found:
         return Found(
             str(folder), Segmenter.load(folder, settings.device), file_hash(folder / WEIGHTS)
         )
-    registry = Registry(settings.model_dir, settings.device)
+    registry = Registry.of(settings)
     return Found(name, registry.segmenter(name), file_hash(registry.folder(name) / WEIGHTS))
 
 

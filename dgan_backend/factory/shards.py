@@ -8,7 +8,6 @@ another one's tar.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tarfile
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from dgan_backend.errors import DganError
 from dgan_backend.factory.order import Order
+from dgan_backend.generators.native import file_hash
 from dgan_backend.storage import Storage
 
 FOLDER = "shards"
@@ -95,9 +95,7 @@ class Shards:
                     entries.append(item.entry)
                     _add(tar, f"{item.entry.key}.picture", item.picture)
                     _add(tar, f"{item.entry.key}.mask", item.mask)
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            name = f"{number:06d}-{digest[:16]}.tar"
+            name = f"{number:06d}-{file_hash(path)[:16]}.tar"
             self._place.put(path, name)
         index = {"tar": name, "entries": [asdict(entry) for entry in entries]}
         self._place.write(f"{number:06d}.json", json.dumps(index).encode())
