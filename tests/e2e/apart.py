@@ -1,7 +1,8 @@
 """Machines that share nothing but TCP, as far as one machine can play several: a Redis and an
-S3-compatible server in one network namespace, workers in others, each with its own user and home.
+S3-compatible server in one network namespace, workers in others, each with its own home and,
+where other users can run this Python, its own user.
 
-Where namespaces are not allowed, two users; where this is not root, two homes.
+Where namespaces are not allowed, two users alone; where this is not root, two homes.
 """
 
 from __future__ import annotations
@@ -98,21 +99,32 @@ def _reached(
     folder: Path, spaces: bool, server: str, ports: list[int], password: str, bucket: str
 ) -> Cluster:
     hosts = []
-    root = os.geteuid() == 0
+    users = os.geteuid() == 0 and _any_user_can_run()
     for number, (space, uid) in enumerate(zip(_HOSTS, _UIDS, strict=True)):
         address = f"10.77.{number + 1}.1" if spaces else server
         home = folder / f"home-{number}"
         home.mkdir()
         prefix = ["ip", "netns", "exec", space] if spaces else []
-        if root:
+        if users:
             os.chown(home, uid, uid)
-            prefix += ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+            prefix += _as_user(uid)
         hosts.append(Host(space, prefix, _environment(home, address, ports, password, bucket)))
-    how = "network namespaces" if spaces else "users" if root else "homes"
+    how = "network namespaces" if spaces else "users" if users else "homes"
     own = _environment(folder, server, ports, password, bucket)
     made = Cluster(f"two {how}", hosts, own["REDIS_URL"], own)
     _wait(made, bucket)
     return made
+
+
+def _as_user(uid: int) -> list[str]:
+    return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+
+
+def _any_user_can_run() -> bool:
+    """Whether this very Python is for all: it may lie in somebody's home."""
+    command = [*_as_user(_UIDS[0]), sys.executable, "-c", "import sys; print(sys.version)"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() == sys.version
 
 
 def _environment(
