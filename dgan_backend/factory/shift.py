@@ -16,6 +16,7 @@ from dgan_backend.segmenter import Segmenter
 from dgan_backend.settings import Settings
 from dgan_backend.storage import Storage
 
+_WORD_SECONDS = 0.5  # between two words on how many pictures are made
 SECONDS = 900.0  # after which the process ends, and the worker looks into its queues
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def work(settings: Settings, client: redis.Redis, url: str, key: str, number: in
 class Shift:
     def __init__(self, desk: Desk, shards: Shards, segmenter: Segmenter) -> None:
         self._desk, self._shards, self._segmenter = desk, shards, segmenter
+        self._next_word = 0.0
 
     @classmethod
     def begin(cls, settings: Settings, desk: Desk, url: str) -> Shift | None:
@@ -64,7 +66,9 @@ class Shift:
 
             def tick(pictures: int) -> None:
                 lease.check()
-                self._desk.tell(number, pictures)
+                if (now := time.monotonic()) >= self._next_word:
+                    self._desk.tell(number, pictures)
+                    self._next_word = now + _WORD_SECONDS
 
             order = self._shards.order
             self._shards.write(number, making.items(self._segmenter, order, number, tick))
