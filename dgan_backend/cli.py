@@ -18,6 +18,7 @@ from dgan_backend import (
     partonomy_commands,
     project_commands,
     push_commands,
+    synthesize_command,
     version_commands,
 )
 from dgan_backend.arguments import natural, positive, seed
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     partonomy_commands.add_commands(commands)
     version_commands.add_commands(commands)
     push_commands.add_command(commands)
+    synthesize_command.add_command(commands)
     migration_commands.add_commands(commands)
     project_commands.add_commands(commands)
     doctor_command.add_command(commands)
