@@ -16,7 +16,8 @@ from torch import Tensor
 from dgan_backend import metrics
 from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator, load_generator
-from dgan_backend.generators.native import GeneratorCard, generator_folder, shipped_generators
+from dgan_backend.generators.native import GeneratorCard
+from dgan_backend.generators.references import generator_folder, shipped_generators
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
 from dgan_backend.interpreter.fit import Beginning
 from dgan_backend.inversion.encoder import Encoder

@@ -27,7 +27,8 @@ from dgan_backend.evaluation.few_shot import (
     measure,
 )
 from dgan_backend.generators import Generator, load_generator
-from dgan_backend.generators.native import file_hash, generator_folder, read_card, write_json
+from dgan_backend.generators.native import file_hash, read_card, write_json
+from dgan_backend.generators.references import generator_folder
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import CARD as ENCODER_CARD

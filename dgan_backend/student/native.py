@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from dgan_backend.errors import DganError
 from dgan_backend.generators.native import (
     file_hash,
-    generator_folder,
     read_tensors,
     write_json,
     write_tensors,
 )
+from dgan_backend.generators.references import generator_folder
 from dgan_backend.student.familiarity import Familiarity
 from dgan_backend.student.student import Student
 from dgan_backend.student.unet import Trunk, UNet, UNetConfig, resized

@@ -16,11 +16,8 @@ from tqdm import tqdm
 
 from dgan_backend.errors import DganError
 from dgan_backend.generators import checkpoints, load_generator
-from dgan_backend.generators.native import (
-    generator_folder,
-    read_card,
-    shipped_generators,
-)
+from dgan_backend.generators.native import read_card
+from dgan_backend.generators.references import generator_folder, shipped_generators
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
 from dgan_backend.inversion.native import load_encoder
 from dgan_backend.pictures import contact_sheet, save_picture, to_pictures
