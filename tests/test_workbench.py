@@ -93,7 +93,7 @@ def test_fit_from_a_folder_to_a_version(tmp_path: Path) -> None:
     np.savez(tmp_path / "pairs.npz", image=images, mask=masks)
     done = _run(
         "fit", tmp_path / "pairs.npz", "--generator", generator, "--count", 2,
-        "--steps", 10, "--out", tmp_path / "mine",
+        "--steps", 10, "--pictures", 8, "--out", tmp_path / "mine",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "fitted on 2 pictures" in done.stdout
@@ -101,6 +101,7 @@ def test_fit_from_a_folder_to_a_version(tmp_path: Path) -> None:
     again = _run(
         "fit", tmp_path / "pairs.npz", "--generator", generator, "--out", tmp_path / "mine"
     )
+    assert "has no backbone" in done.stdout
     assert again.returncode == 2
     assert "exists already" in again.stderr
     assert _run("sample", "--model", tmp_path / "mine", "--count", 1).returncode == 0

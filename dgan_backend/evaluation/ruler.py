@@ -147,7 +147,7 @@ def _data(ruler: Ruler) -> FewShotSet:
 @lru_cache(maxsize=1)
 def _backbone(ruler: Ruler) -> Backbone:
     backbone = load_backbone(ruler.generator)
-    if backbone is None:
+    if not backbone.trained:
         raise DganError(f"generator {ruler.generator} has no backbone for the student.")
     return backbone
 

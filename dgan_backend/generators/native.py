@@ -41,6 +41,11 @@ class GeneratorCard:
     training: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def id(self) -> str:
+        """Name and the first 8 hex digits of the weights' SHA-256."""
+        return f"{self.name}-{self.sha256[:8]}"
+
+    @property
     def turns(self) -> bool:
         """Whether its pictures have no up, so that what learns from them does at any angle."""
         return bool(self.training.get("turns"))
@@ -77,8 +82,7 @@ class Generator(nn.Module):
 
     @property
     def id(self) -> str:
-        """Name and the first 8 hex digits of the weights' SHA-256."""
-        return f"{self.card.name}-{self.card.sha256[:8]}"
+        return self.card.id
 
     @property
     def config(self) -> Architecture:

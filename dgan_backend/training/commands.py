@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dgan_backend.errors import DganError
+from dgan_backend.fitting import label_side
 from dgan_backend.generators import checkpoints, load_generator
 from dgan_backend.generators.native import read_card
 from dgan_backend.generators.references import generator_folder, shipped_generators
@@ -52,13 +53,13 @@ def train_backbone_of(args: argparse.Namespace) -> int:
     generator = load_generator(args.generator, args.device)
     encoder = load_encoder(args.generator, args.device)[0] if args.images else None
     turns = args.turns or generator.card.turns
-    settings = BackboneSettings(max(128, generator.resolution), seed=args.seed, turns=turns)
+    settings = BackboneSettings(label_side(generator.resolution), seed=args.seed, turns=turns)
     folder = PictureFolder(args.images, settings.side, _HELD_BACK) if args.images else None
     out = args.out or generator_folder(args.generator)
     unfinished = out / "backbone-training"
     unfinished.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(args.init, args.device) if args.init else None
-    if args.init and backbone is None:
+    if backbone is not None and not backbone.trained:
         raise DganError(f"{args.init} has no backbone to go on with.")
     began = time.monotonic()
 
