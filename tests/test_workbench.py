@@ -138,8 +138,8 @@ def test_help_names_every_command() -> None:
 def test_a_backbone_is_trained_and_students_are_fitted_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dgan_backend.training.backbone._FAMILIAR_SAMPLES", 40)
-    monkeypatch.setattr("dgan_backend.training.backbone._FAMILIAR_PICTURES", 40)
+    monkeypatch.setattr("dgan_backend.training.familiarity._SAMPLES", 40)
+    monkeypatch.setattr("dgan_backend.training.familiarity._PICTURES", 40)
     folder = tiny_generator_folder(tmp_path / "tiny")
     images, masks = labeled_pictures(12, 32, 32, classes=3)
     for name in ("images", "pairs/images", "pairs/masks"):
@@ -151,7 +151,6 @@ def test_a_backbone_is_trained_and_students_are_fitted_on_it(
     done = _run("generator", "backbone", folder, "--images", tmp_path / "images", "--pictures", 16)
     assert done.returncode == 0, done.stderr
     backbone = load_backbone(folder)
-    assert backbone is not None
     assert backbone.familiarity is not None
     assert backbone.training["pictures"] == 16
     done = _run(

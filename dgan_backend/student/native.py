@@ -66,7 +66,7 @@ class Backbone:
                 "pictures are foreign; `dgan-backend generator prepare` gives it one."
             )
         if self.familiarity is None:
-            return "The generator's backbone was trained without pictures: nothing says which are foreign."
+            return "The backbone was trained without pictures: nothing says which are foreign."
         return ""
 
     @cached_property
