@@ -91,6 +91,11 @@ class FittedParts:
     backbone: Backbone
     data: TrainingSet
 
+    @property
+    def lacks(self) -> str:
+        """What its student does without, in plain words; "" where that is nothing."""
+        return self.backbone.lacks if self.student is not None else ""
+
 
 def fit_parts(
     generator: str | Path,

@@ -27,6 +27,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_DIR", str(tmp_path / "models"))
     monkeypatch.setattr("dgan_backend.supervision.compute.restart_with", lambda _: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("dgan_backend.training.preparation.label_side", lambda _: 32)
     monkeypatch.setattr("dgan_backend.training.encoder._MEASURED", 4)
     monkeypatch.setattr("dgan_backend.training.familiarity._SAMPLES", 16)
 
