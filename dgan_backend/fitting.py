@@ -16,7 +16,8 @@ from torch import Tensor
 from dgan_backend import metrics
 from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator, load_generator
-from dgan_backend.generators.native import GeneratorCard, generator_folder, shipped_generators
+from dgan_backend.generators.native import GeneratorCard
+from dgan_backend.generators.references import generator_folder, shipped_generators
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
 from dgan_backend.interpreter.fit import Beginning
 from dgan_backend.inversion.encoder import Encoder
@@ -29,7 +30,7 @@ from dgan_backend.pictures import Picture, check_picture, resize, to_pictures, t
 from dgan_backend.reading import feature_maps, invert_all
 from dgan_backend.student.native import Backbone, load_backbone
 from dgan_backend.student.student import Student, StudentSettings, fit_student
-from dgan_backend.versions import TrainingSet, VersionCard
+from dgan_backend.versions import Source, TrainingSet, VersionCard
 
 OUTSIDE = ("auto", "student", "interpreter")
 Steps = Callable[[Iterable[int]], Iterable[int]]
@@ -37,8 +38,12 @@ Progress = Callable[[str, Iterable[int]], Iterable[int]]
 
 LABEL_RESOLUTION = 128  # at least; parts of few pixels vanish on a coarser grid
 CORRECTION_WEIGHT = 2  # times that a correction is seen for each time that a base picture is
+_LARGEST_GRID = 256  # px; a student that looks at more takes too long without a GPU
 _MASK_SIDES = 4  # masks are learned from at up to so many times the label resolution
 _FEWEST_TO_CHOOSE = 8  # labels; below them too few can be held back to compare anything
+NOT_INVERTED = Source(
+    factor=0.0, reason="The generator has no encoder: only the student learns from it."
+)
 _TAUGHT_SEED = 3_000_000_000  # samples that are labeled for the interpreter begin here
 _QUARREL = 0.2  # of the largest disagreement; pixels above teach nothing
 _HELD_BACK = 4  # every so many-th label is held back when student and interpreter are compared
@@ -48,12 +53,12 @@ _HELD_BACK = 4  # every so many-th label is held back when student and interpret
 class FitPlan:
     """How a segmenter is fitted.
 
-    outside: what labels pictures from outside: 'student' (a U-Net on the generator's backbone),
-    'interpreter' (the paper's, on the inverted picture), or 'auto': the one that labels
-    held-back labels better, and the student while there are too few to hold any back; the
-    interpreter where the generator has no backbone. maps: what the interpreter reads:
-    'generator' (as the paper), or 'generator+picture'. taught: samples that the student labels
-    for the interpreter, which otherwise sees inverted pictures alone and never a sample.
+    outside: what labels pictures from outside: 'student' (U-Nets that begin with the generator's
+    backbone, or at random where it has none), 'interpreter' (the paper's, on the inverted
+    picture), or 'auto': the one that labels held-back labels better, and the student while there
+    are too few to hold any back, or where nothing can be inverted. maps: what the interpreter
+    reads: 'generator' (as the paper), or 'generator+picture'. taught: samples that the student
+    labels for the interpreter, which otherwise sees inverted pictures alone and never a sample.
     """
 
     outside: str = "auto"
@@ -83,8 +88,13 @@ class FittedParts:
     encoder: tuple[Encoder, InDomainErrors | None] | None
     ensemble: Ensemble
     student: Student | None
-    backbone: Backbone | None
+    backbone: Backbone
     data: TrainingSet
+
+    @property
+    def lacks(self) -> str:
+        """What its student does without, in plain words; "" where that is nothing."""
+        return self.backbone.lacks if self.student is not None else ""
 
 
 def fit_parts(
@@ -104,29 +114,34 @@ def fit_parts(
     class indices of the partonomy, 255 = ignore. One picture is enough to start. progress:
     given the name of a part and its step numbers, wraps them, such as `tqdm`.
     Raises DganError that names the picture or mask at fault, when nothing is labeled, and when
-    a student is demanded of a generator without a backbone.
+    the interpreter is to label outside pictures of a generator without an encoder.
     """
     tree = partonomy if isinstance(partonomy, Partonomy) else load_partonomy(partonomy)
     plan = plan or FitPlan()
-    _backbone(generator, plan.outside, device)  # refused before anything is computed
+    if plan.outside not in OUTSIDE:
+        raise DganError(f"outside must be one of {', '.join(OUTSIDE)}, not {plan.outside!r}.")
     frames = _check_pairs(images, masks, tree)
     network = load_generator(generator, device)
-    encoder = load_encoder(generator, device)
-    side = max(network.resolution, LABEL_RESOLUTION)
+    encoder = _encoder(generator, plan.outside, device)
+    side = label_side(network.resolution)
     finest = min(max(frame.side for frame in frames), _MASK_SIDES * side)
     pairs = list(zip(frames, images, masks, strict=True))
-    small = [f.picture(i, network.resolution) for f, i, _ in pairs]
-    found = invert_all(network, encoder[0], small, plan.inversion)
+    w, source, told = torch.zeros(len(pairs), network.num_ws, network.w_dim), NOT_INVERTED, {}
+    if encoder is not None:
+        small = [f.picture(i, network.resolution) for f, i, _ in pairs]
+        found = invert_all(network, encoder[0], small, plan.inversion)
+        w, source = found.w.cpu(), Source()
+        told = {"mean_error": float(found.errors.mean())}
     data = TrainingSet(
-        found.w.cpu(),
+        w,
         torch.from_numpy(np.stack([f.mask(m, finest, IGNORE) for f, _, m in pairs])),
         on_grid([f.picture(i, side) for f, i, _ in pairs]),
+        (source,) * len(pairs),
     )
     parts = fit_set(
         generator, data, tree, version=version, plan=plan, device=device, progress=progress
     )
-    training = {**parts.card.training, "mean_error": float(found.errors.mean())}
-    return replace(parts, card=replace(parts.card, training=training))
+    return replace(parts, card=replace(parts.card, training={**parts.card.training, **told}))
 
 
 def fit_set(
@@ -142,17 +157,19 @@ def fit_set(
     """As `fit_parts`, on pictures whose latents are known; corrections weigh more than a base."""
     network = load_generator(generator, device)
     plan = (plan or FitPlan()).for_classes(tree).for_pictures(network.card)
-    encoder = load_encoder(generator, device) if has_encoder(generator) else None
-    backbone = _backbone(generator, plan.outside, device)
-    if backbone is not None:
+    encoder = _encoder(generator, plan.outside, device)
+    backbone = Backbone()
+    if plan.outside != "interpreter":
         plan.student.check()
+        backbone = load_backbone(generator, device)
+    if plan.outside == "auto" and encoder is None:
+        plan = replace(plan, outside="student")
     outside, held_back = _choose(network, Labels(data, tree.num_classes), backbone, plan, progress)
     labels = Labels(data.repeated(CORRECTION_WEIGHT), tree.num_classes)
     student, taught = None, None
-    if outside == "student" and backbone is not None:
-        student = labels.fit_student(
-            backbone, plan.student.for_labels(len(data)), partial(progress, "student")
-        )
+    if outside == "student":
+        many = plan.student.for_labels(len(data))
+        student = labels.fit_student(backbone, many, network.device, partial(progress, "student"))
         taught = taught_samples(network, student, labels.data, plan.taught)
     steps = partial(progress, "interpreter")
     ensemble = fit_interpreter(network, labels, plan, steps, taught)
@@ -165,10 +182,15 @@ def fit_set(
         inversion=asdict(plan.inversion),
         outside=outside,
         maps=plan.maps,
-        backbone_id=backbone.id if student is not None and backbone is not None else "",
+        backbone_id=backbone.id if student is not None else "",
         training={"pictures": len(data), "held_back_miou": held_back},
     )
     return FittedParts(card, network, encoder, ensemble, student, backbone, data)
+
+
+def label_side(resolution: int) -> int:
+    """Side of the label grid, px, for a generator of so many."""
+    return max(LABEL_RESOLUTION, min(resolution, _LARGEST_GRID))
 
 
 def on_grid(pictures: Sequence[Picture]) -> Tensor:
@@ -190,16 +212,15 @@ class Labels:
         return Labels(self.data.pick(chosen), self.num_classes)
 
     def fit_student(
-        self, backbone: Backbone, settings: StudentSettings, progress: Steps
+        self, backbone: Backbone, settings: StudentSettings, device: torch.device, progress: Steps
     ) -> Student:
-        device = next(iter(backbone.tensors.values())).device
         return fit_student(
             self.tensor().to(device),
             self.data.grid_masks().to(device),
             self.num_classes,
             settings,
             config=backbone.config,
-            trunk=backbone.tensors,
+            trunk=backbone.tensors or None,
             progress=progress,
         )
 
@@ -208,35 +229,31 @@ class Labels:
         return to_tensor(self.data.pictures.permute(0, 2, 3, 1).numpy())
 
     def inverted(self) -> Labels:
-        """Those whose latents re-create them; raises DganError when there is none."""
+        """Those whose latents re-create them."""
         chosen = [n for n, source in enumerate(self.data.sources) if source.factor > 0]
-        if not chosen:
-            raise DganError(
-                "None of the labeled pictures can be re-created by the generator, so the "
-                "interpreter has nothing to learn from; label pictures of its domain."
-            )
         return self if len(chosen) == len(self) else self.pick(chosen)
 
 
 def _choose(
     network: Generator,
     labels: Labels,
-    backbone: Backbone | None,
+    backbone: Backbone,
     plan: FitPlan,
     progress: Progress,
 ) -> tuple[str, dict[str, float]]:
     """What labels pictures from outside, and the mIoU of both on held-back labels, if compared."""
-    if backbone is None:
-        return "interpreter", {}
     grid_masks = labels.data.grid_masks()
     every = np.flatnonzero((grid_masks != IGNORE).flatten(1).any(dim=1).numpy())
     if plan.outside != "auto" or len(every) < _FEWEST_TO_CHOOSE:
         return ("student" if plan.outside == "auto" else plan.outside), {}
     held = every[::_HELD_BACK]
     part = labels.pick(np.setdiff1d(every, held).tolist())
+    if not part.inverted():
+        return "student", {}
     quick, compare = _quick(plan), partial(progress, "comparing")
     ensemble = fit_interpreter(network, part, quick, compare)
-    student = part.fit_student(backbone, quick.student.for_labels(len(part)), compare)
+    many = quick.student.for_labels(len(part))
+    student = part.fit_student(backbone, many, network.device, compare)
     test = labels.pick(held.tolist())
     size = (test.data.side, test.data.side)
     pictures = test.tensor().to(network.device).split(1)
@@ -308,9 +325,14 @@ def fit_interpreter(
     """On the inverted pictures, the more of each the better it was inverted, and on samples that a
     student labeled.
 
-    begin: an ensemble to go on with. Raises DganError when no picture was inverted well.
+    begin: an ensemble to go on with. Raises DganError when there is neither.
     """
     labels = labels.inverted()
+    if not len(labels) and (taught is None or not len(taught[1])):
+        raise DganError(
+            "None of the labeled pictures can be re-created by the generator, so the interpreter "
+            "has nothing to learn from; label pictures of its domain, or give it an encoder."
+        )
     weights = [source.factor for source in labels.data.sources]
     pictures, latents = labels.tensor().to(network.device), labels.data.w.to(network.device)
     masks, count = labels.data.masks.numpy(), len(labels)
@@ -335,18 +357,13 @@ def fit_interpreter(
     )
 
 
-def _backbone(generator: str | Path, outside: str, device: str) -> Backbone | None:
-    if outside not in OUTSIDE:
-        raise DganError(f"outside must be one of {', '.join(OUTSIDE)}, not {outside!r}.")
-    if outside == "interpreter":
+def _encoder(
+    generator: str | Path, outside: str, device: str
+) -> tuple[Encoder, InDomainErrors | None] | None:
+    """None where there is none; raises DganError when the interpreter cannot do without."""
+    if outside != "interpreter" and not has_encoder(generator):
         return None
-    backbone = load_backbone(generator, device)
-    if backbone is None and outside == "student":
-        raise DganError(
-            f"{generator_folder(generator)} has no backbone for a student; train one with "
-            "`dgan-backend generator backbone`, or fit with the interpreter."
-        )
-    return backbone
+    return load_encoder(generator, device)
 
 
 def _reference(generator: str | Path) -> str:

@@ -1,4 +1,5 @@
-"""Commands on generators: show, train, encoder, backbone. They compute in training/commands.py."""
+"""Commands on generators: show, import, train, prepare, encoder, backbone. They compute in
+training/commands.py."""
 
 from __future__ import annotations
 
@@ -73,6 +74,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     train.add_argument("--licence", default="", help="of the pictures, for the card")
     train.add_argument("--attribution", default="", help="of the pictures, for the card")
     train.set_defaults(run=partial(_run, "train_generator"))
+    _add_prepare_command(actions)
     _add_encoder_command(actions)
     _add_backbone_command(actions)
 
@@ -104,6 +106,48 @@ def _add_import_command(actions: argparse._SubParsersAction[argparse.ArgumentPar
         help="average latent where the file has none [the mean of 8,000 samples]",
     )
     command.set_defaults(run=_import)
+
+
+def _add_prepare_command(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = actions.add_parser(
+        "prepare",
+        help="import a generator and train all that it lacks, in one go",
+        description="Import, encoder and backbone, as `import`, `encoder train` and `backbone` do "
+        "them. Says first how long each takes. What was done is skipped, what was stopped goes on "
+        "with the same command.",
+    )
+    command.add_argument(
+        "generator", help="a file as for `import`, a generator's folder, or a name"
+    )
+    command.add_argument("--out", type=Path, help="folder to make [a folder's own]")
+    command.add_argument(
+        "--images", type=Path, help="of the domain, unlabeled, a folder [samples alone]"
+    )
+    command.add_argument(
+        "--minutes",
+        type=float,
+        default=90,
+        help="of computing, for encoder and backbone together; 0: no limit [%(default)s]",
+    )
+    for name, most in (("encoder", 100_000), ("backbone", 60_000)):
+        command.add_argument(
+            f"--{name}-pictures",
+            type=positive,
+            default=most,
+            help="that it sees at most [%(default)s]",
+        )
+    command.add_argument(
+        "--no-mirror", action="store_true", help="left and right differ in meaning"
+    )
+    command.add_argument(
+        "--turns", action="store_true", help="pictures have no up: for the card, which all follow"
+    )
+    command.add_argument(
+        "--licence", default="", metavar="TEXT", help="for the card [what is known of the format]"
+    )
+    command.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    command.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
+    command.set_defaults(run=partial(_run, "prepare"))
 
 
 def _import(args: argparse.Namespace) -> int:
@@ -146,7 +190,8 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
     backbone = actions.add_parser(
         "backbone",
         help="teach a U-Net to read a generator's features off pictures, for students",
-        description="Needs no labels. Writes backbone.json and backbone.safetensors into --out.",
+        description="Needs no labels. Writes backbone.json and backbone.safetensors into --out. "
+        "The same command goes on where it was stopped.",
     )
     backbone.add_argument(
         "generator", help="name, or folder of a generator and, for --images, its encoder"
@@ -163,6 +208,7 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
         default=60_000,
         help="to see; 0: measure anew what is familiar to --init [%(default)s]",
     )
+    backbone.add_argument("--minutes", type=float, default=0, help="stop after these [no limit]")
     backbone.add_argument("--init", help="folder of a backbone to go on with")
     backbone.add_argument(
         "--turns", action="store_true", help="pictures have no up: any angle [as the generator]"

@@ -98,7 +98,7 @@ def _at_hand(partonomy: Partonomy) -> bool:
     """Whether the generator that it names can be found."""
     if not partonomy.generator:
         return False
-    from dgan_backend.generators.native import generator_folder  # imports torch
+    from dgan_backend.generators.references import generator_folder  # imports torch
 
     try:
         generator_folder(partonomy.generator)

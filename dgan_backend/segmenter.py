@@ -52,7 +52,7 @@ class Segmenter:
         encoder: tuple[Encoder, InDomainErrors | None] | None,
         ensemble: Ensemble,
         student: Student | None,
-        backbone: Backbone | None,
+        backbone: Backbone,
         data: TrainingSet,
     ) -> None:
         self.card = card
@@ -130,11 +130,11 @@ class Segmenter:
                 f"{card.generator!r} is now {generator.id}; fit it again."
             )
         encoder = _encoder_of(card.generator, device)
-        backbone = load_backbone(card.generator, device) if student is not None else None
-        if card.backbone_id and card.backbone_id != (backbone.id if backbone else ""):
+        backbone = load_backbone(card.generator, device) if card.backbone_id else Backbone()
+        if card.backbone_id != backbone.id:
             raise DganError(
                 f"version {card.name} needs the backbone {card.backbone_id} of {card.generator!r}, "
-                f"which has {backbone.id if backbone else 'none'}; fit it again."
+                f"which has {backbone.id or 'none'}; fit it again."
             )
         return cls(card, generator, encoder, ensemble, student, backbone, data)
 
@@ -216,9 +216,8 @@ class Segmenter:
         it: the middle also says how familiar it is, and `_closer` labels it.
         """
         assert self.student is not None  # the version would not have been read
-        factors = [1.0] * len(grid)
-        if self.backbone is not None:
-            factors = self.backbone.factors(grid)
+        factors = self.backbone.factors(grid)
+        if self.backbone.familiarity is not None:
             for n, (frame, image) in enumerate(pairs):
                 if frame.height != frame.width:
                     middle = np.stack([middle_square(image, self.backbone.side)])
@@ -249,7 +248,7 @@ class Segmenter:
         if self.encoder is None:
             raise DganError(
                 f"generator {self.generator.id} has no encoder, so pictures from outside cannot "
-                "be inverted; train one with its generator (dgan-backend generator train)."
+                "be inverted; give it one by `dgan-backend generator encoder train`."
             )
         squares = [f.picture(i, self.generator.resolution) for f, i in pairs]
         encoder, errors = self.encoder

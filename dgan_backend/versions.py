@@ -34,7 +34,7 @@ class VersionCard:
     `InversionSettings` it was fitted with; {} = the defaults. outside: what labels pictures from
     outside, 'student' or 'interpreter'. maps: what the interpreter reads, 'generator' or
     'generator+picture'. backbone_id: of the student's backbone, which also says how familiar a
-    picture is; "" where there is none, and in versions written before it was kept.
+    picture is; "" where the student began at random, or there is none.
     """
 
     name: str

@@ -131,6 +131,8 @@ def fit(args: argparse.Namespace) -> int:
     )
     seconds = time.monotonic() - started
     segmenter.save(args.out)
+    if segmenter.student is not None and (lacks := segmenter.backbone.lacks):
+        print(lacks)
     print(
         f"{args.out}: fitted on {len(picked)} pictures of {args.pairs}, pictures from outside "
         f"labeled by the {segmenter.card.outside}{_compared(segmenter)}, inversion included, in "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,5 +113,5 @@ def tiny_segmenter(folder: Path, partonomy: Partonomy | str = "toonhead") -> Seg
         masks,
         tree,
         version=f"{tree.name}-tiny",
-        plan=QUICK,
+        plan=replace(QUICK, outside="interpreter"),
     )

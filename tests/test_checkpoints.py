@@ -18,7 +18,8 @@ from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.checkpoints import KEPT, import_generator, read_foreign
 from dgan_backend.generators.foreign.nvidia import LICENCE
-from dgan_backend.generators.native import CARD, generator_folder, read_card
+from dgan_backend.generators.native import CARD, read_card
+from dgan_backend.generators.references import generator_folder
 from dgan_backend.generators.stylegan1 import StyleGAN1
 from dgan_backend.workbench import sample
 from tests.builders import tiny_stylegan3_config

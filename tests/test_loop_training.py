@@ -322,6 +322,58 @@ def test_a_label_added_later_becomes_a_class_and_a_removed_one_is_ignored(
     assert trained.current
 
 
+def test_a_bare_generator_is_enough_for_pictures_from_outside(workshop: Workshop) -> None:
+    """Without encoder and backbone: the student learns from all, the interpreter from samples."""
+    for path in (*workshop.generator.glob("encoder.*"), *workshop.generator.glob("backbone.*")):
+        path.unlink()
+    corrections = [workshop.annotated(task) for task in (5, 6)]
+    trained = workshop.train(corrections)
+    assert trained.current and "no backbone" in trained.said
+    version = workshop.registry.segmenter(trained.version)
+    assert [source.factor for source in version.data.sources] == [0.0, 0.0]
+    assert version.card.outside == "student"
+    picture = workshop.fetch({"id": 5})
+    assert version.segment_image(picture).labels.shape == (32, 32)
+    later = workshop.train([*corrections, workshop.annotated(7)])
+    assert workshop.fetched == [7] and later.current
+    workshop.training().prepare(later.version)
+    assert not list((workshop.models / "twins").glob(f"{later.version}/1"))  # too few to compare
+
+
+def test_a_generator_that_was_prepared_meanwhile_is_learned_on_anew(workshop: Workshop) -> None:
+    corrections = [workshop.annotated(task) for task in (5, 6)]
+    for path in workshop.generator.glob("backbone.*"):
+        path.unlink()
+    first = workshop.train(corrections)
+    assert workshop.train(corrections).version == ""
+    add_tiny_backbone(workshop.generator)
+    second = workshop.train(corrections)
+    assert "learned anew" in second.said and second.version == first.version[:-1] + "2"
+    made = workshop.registry.segmenter(second.version)
+    assert made.backbone.trained and [s.task for s in made.data.sources] == [5, 6]
+    assert workshop.train(corrections).version == ""
+    corrections.append(workshop.annotated(7))
+    third = workshop.train(corrections)
+    assert workshop.fetched == [7] and "anew" not in third.said
+    assert workshop.train(corrections).version == ""
+
+
+@pytest.mark.parametrize("case", ["gone", "base", "not named"])
+def test_it_is_not_learned_anew_where_that_would_lose_something(
+    workshop: Workshop, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corrections = [workshop.annotated(5)]
+    trained = workshop.train(corrections)
+    other = tiny_generator_folder(workshop.models / "other", name="other")
+    named = str(workshop.models / "nowhere") if case == "gone" else str(other)
+    if case == "base":  # pictures that are not the project's
+        monkeypatch.setattr(Registry, "sources", lambda *_: (Source(), Source(5)))
+    if case == "not named":
+        named = ""
+    assert workshop.train(corrections, generator=named).version == ""
+    assert workshop.registry.segmenter(trained.version).generator.id.startswith("tiny-")
+
+
 def test_bare_pixels_are_background_or_ignored(workshop: Workshop) -> None:
     one = workshop.annotated(5)
     first = workshop.train([one], unlabeled="ignore")

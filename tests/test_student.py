@@ -11,13 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from dgan_backend.errors import DganError
-from dgan_backend.generators import load_generator
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.partonomy import from_labels
-from dgan_backend.pictures import resize, to_pictures
 from dgan_backend.refitting import RefitSettings, refit
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.augment import (
@@ -29,16 +26,8 @@ from dgan_backend.student.augment import (
     warp,
 )
 from dgan_backend.student.fit import UNetSettings, changed, class_weights, fit_unet, train_unet
-from dgan_backend.student.native import Backbone, load_backbone, save_backbone
 from dgan_backend.student.student import StudentSettings, fit_student
 from dgan_backend.student.unet import Trunk, UNet
-from dgan_backend.training.backbone import (
-    BackboneSettings,
-    Pictures,
-    measure_familiarity,
-    train_backbone,
-)
-from dgan_backend.training.pictures import PictureFolder
 from tests.builders import (
     QUICK,
     TINY_UNET,
@@ -262,22 +251,6 @@ def test_a_saved_student_labels_the_same(segmenter: Segmenter, tmp_path: Path) -
         Segmenter.load(tmp_path / "v1")
 
 
-def test_a_version_knows_its_backbone(tmp_path: Path) -> None:
-    folder = tiny_generator_folder(tmp_path / "tiny")
-    add_tiny_backbone(folder)
-    made = Segmenter.fit(folder, *labeled_pictures(), "toonhead", plan=QUICK)
-    made.save(tmp_path / "v1")
-    backbone = load_backbone(folder)
-    assert backbone is not None
-    changed = {k: v + 1 if v.is_floating_point() else v for k, v in backbone.tensors.items()}
-    save_backbone(folder, replace(backbone, tensors=changed))
-    with pytest.raises(DganError, match=f"needs the backbone {made.card.backbone_id}"):
-        Segmenter.load(tmp_path / "v1")
-    (folder / "backbone.json").unlink()
-    with pytest.raises(DganError, match="which has none; fit it again"):
-        Segmenter.load(tmp_path / "v1")
-
-
 @pytest.mark.parametrize(("turns", "angle"), [(False, 20), (True, 180)])
 def test_the_generator_says_whether_pictures_have_an_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: bool, angle: int
@@ -294,23 +267,6 @@ def test_the_generator_says_whether_pictures_have_an_up(
     made = Segmenter.fit(folder, *labeled_pictures(), "toonhead", plan=QUICK)
     refit(made, made.data, 0, "next", RefitSettings(pictures=8, steps=2, pixels=64, taught=0))
     assert angles == [angle] * 4
-
-
-def test_a_backbone_learns_at_any_angle_where_there_is_no_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    generator = load_generator(tiny_generator_folder(tmp_path / "tiny"))
-    angles = []
-
-    def watched(count: int, moves: AugmentSettings, *more: Any) -> torch.Tensor:
-        angles.append(moves.rotation)
-        return warp(count, moves, *more)
-
-    monkeypatch.setattr("dgan_backend.training.backbone.warp", watched)
-    for turns in (False, True):
-        settings = BackboneSettings(side=32, directions=4, batch=4, turns=turns)
-        train_backbone(generator, settings=settings, config=TINY_UNET, pictures=8)
-    assert angles == [15, 15, 180, 180]
 
 
 @pytest.mark.parametrize(
@@ -353,62 +309,6 @@ def test_pictures_without_labels_are_not_compared_on(tmp_path: Path) -> None:
     masks[np.arange(12) % 4 > 0] = 255
     made = Segmenter.fit(folder, images, masks, "toonhead", plan=QUICK)
     assert made.card.outside == "student"  # three labels are too few to hold any back
-
-
-def test_a_student_needs_a_backbone(tmp_path: Path) -> None:
-    folder = tiny_generator_folder(tmp_path / "tiny")
-    pairs = labeled_pictures()
-    with pytest.raises(DganError, match="has no backbone"):
-        Segmenter.fit(folder, *pairs, "toonhead", plan=replace(QUICK, outside="student"))
-    assert load_backbone(folder) is None
-    made = Segmenter.fit(folder, *pairs, "toonhead", plan=QUICK)
-    assert made.card.outside == "interpreter"
-    assert made.student is None
-
-
-def test_a_broken_backbone_is_named(tmp_path: Path) -> None:
-    folder = tiny_generator_folder(tmp_path / "tiny")
-    tensors = Trunk(TINY_UNET).state_dict()
-    tensors.pop(next(iter(tensors)))
-    save_backbone(folder, Backbone(TINY_UNET, tensors, 32))
-    with pytest.raises(DganError, match=r"backbone\.safetensors does not fit"):
-        load_backbone(folder)
-    (folder / "backbone.json").write_text("{}")
-    with pytest.raises(DganError, match=r"backbone\.json is no backbone card"):
-        load_backbone(folder)
-
-
-def test_what_a_backbone_knows_is_familiar_and_a_chessboard_is_not(tmp_path: Path) -> None:
-    folder = tiny_generator_folder(tmp_path / "tiny")
-    generator = load_generator(folder)
-    settings = BackboneSettings(side=32, directions=4, batch=8)
-    losses: list[float] = []
-    trunk = train_backbone(
-        generator,
-        settings=settings,
-        config=TINY_UNET,
-        pictures=160,
-        report=lambda seen, loss, trunk: losses.append(loss),
-    )
-    assert 0 < losses[-1] < 1
-    images = tmp_path / "images"
-    images.mkdir()
-    for n in range(60):
-        sample = generator.synthesis(generator.mapping(generator.latent_from_seed(n))).images
-        Image.fromarray(resize(to_pictures(sample)[0], 32, 32)).save(images / f"{n:02d}.png")
-    folder_of_pictures = PictureFolder(images, 32, 20)
-    familiarity = measure_familiarity(trunk, generator, folder_of_pictures, settings)
-    save_backbone(
-        folder, Backbone(TINY_UNET, trunk.state_dict(), 32, familiarity, {"pictures": 160})
-    )
-    loaded = load_backbone(folder)
-    assert loaded is not None
-    assert loaded.training == {"pictures": 160}
-    samples, _ = Pictures(generator, None, None, replace(settings, seed=9)).batch()
-    assert np.median(loaded.factors(samples)) > 0.5
-    rows, columns = np.indices((32, 32)) // 8 % 2
-    board = torch.from_numpy((rows ^ columns) * 2.0 - 1).float().expand(1, 3, 32, 32)
-    assert max(loaded.factors(board)) < 0.2
 
 
 def test_members_trained_side_by_side_are_as_each_alone() -> None:

@@ -26,7 +26,7 @@ from dgan_backend.labelstudio.regions import to_regions
 from dgan_backend.loop.training import Training
 from dgan_backend.loop.twins import Twins
 from dgan_backend.registry import Registry
-from dgan_backend.training import backbone
+from dgan_backend.training import familiarity
 from tests.builders import QUICK
 
 ROOT = Path(__file__).parent.parent
@@ -117,8 +117,8 @@ def spread(word: str, most: int) -> list[str]:
 def test_the_tutorial_can_be_followed(
     beside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(backbone, "_FAMILIAR_SAMPLES", 16)
-    monkeypatch.setattr(backbone, "_FAMILIAR_PICTURES", 16)
+    monkeypatch.setattr(familiarity, "_SAMPLES", 16)
+    monkeypatch.setattr(familiarity, "_PICTURES", 16)
     monkeypatch.setattr(commands, "run", in_this_process)
     follow(BUDGETS, most=2)
     said = capsys.readouterr().out

@@ -93,7 +93,7 @@ def test_fit_from_a_folder_to_a_version(tmp_path: Path) -> None:
     np.savez(tmp_path / "pairs.npz", image=images, mask=masks)
     done = _run(
         "fit", tmp_path / "pairs.npz", "--generator", generator, "--count", 2,
-        "--steps", 10, "--out", tmp_path / "mine",
+        "--steps", 10, "--pictures", 8, "--out", tmp_path / "mine",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "fitted on 2 pictures" in done.stdout
@@ -101,6 +101,7 @@ def test_fit_from_a_folder_to_a_version(tmp_path: Path) -> None:
     again = _run(
         "fit", tmp_path / "pairs.npz", "--generator", generator, "--out", tmp_path / "mine"
     )
+    assert "has no backbone" in done.stdout
     assert again.returncode == 2
     assert "exists already" in again.stderr
     assert _run("sample", "--model", tmp_path / "mine", "--count", 1).returncode == 0
@@ -137,8 +138,8 @@ def test_help_names_every_command() -> None:
 def test_a_backbone_is_trained_and_students_are_fitted_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dgan_backend.training.backbone._FAMILIAR_SAMPLES", 40)
-    monkeypatch.setattr("dgan_backend.training.backbone._FAMILIAR_PICTURES", 40)
+    monkeypatch.setattr("dgan_backend.training.familiarity._SAMPLES", 40)
+    monkeypatch.setattr("dgan_backend.training.familiarity._PICTURES", 40)
     folder = tiny_generator_folder(tmp_path / "tiny")
     images, masks = labeled_pictures(12, 32, 32, classes=3)
     for name in ("images", "pairs/images", "pairs/masks"):
@@ -150,7 +151,6 @@ def test_a_backbone_is_trained_and_students_are_fitted_on_it(
     done = _run("generator", "backbone", folder, "--images", tmp_path / "images", "--pictures", 16)
     assert done.returncode == 0, done.stderr
     backbone = load_backbone(folder)
-    assert backbone is not None
     assert backbone.familiarity is not None
     assert backbone.training["pictures"] == 16
     done = _run(

@@ -15,7 +15,8 @@ from dgan_backend.evaluation.refinement import Refinements, compare
 from dgan_backend.evaluation.ruler import Results, Ruler, run
 from dgan_backend.evaluation.version import judge, measure_version, scores_of
 from dgan_backend.generators import load_generator
-from dgan_backend.generators.native import generator_folder, read_card, write_json
+from dgan_backend.generators.native import read_card, write_json
+from dgan_backend.generators.references import generator_folder
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import load_encoder
 from dgan_backend.labeled import load_pairs

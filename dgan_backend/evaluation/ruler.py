@@ -28,7 +28,8 @@ from dgan_backend.evaluation.few_shot import (
     measure,
 )
 from dgan_backend.generators import Generator, load_generator
-from dgan_backend.generators.native import file_hash, generator_folder, read_card, write_json
+from dgan_backend.generators.native import file_hash, read_card, write_json
+from dgan_backend.generators.references import generator_folder
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.inversion.native import CARD as ENCODER_CARD
 from dgan_backend.inversion.native import WEIGHTS as ENCODER_WEIGHTS
@@ -163,9 +164,7 @@ def _data(ruler: Ruler) -> FewShotSet:
 
 @lru_cache(maxsize=1)
 def _backbone(ruler: Ruler) -> Backbone:
-    backbone = load_backbone(ruler.generator)
-    assert backbone is not None  # see `check_parts`
-    return backbone
+    return load_backbone(ruler.generator)
 
 
 @lru_cache(maxsize=1)

@@ -82,7 +82,7 @@ def import_generator(
     training = {
         "imported": found.kind,
         "file": path.name,
-        "file_sha256": _hash_of(path),
+        "file_sha256": hash_of(path),
         "notes": list(found.notes),
     }
     name, licence = name or _name_of(path), licence or found.licence
@@ -95,7 +95,7 @@ def import_generator(
 def converted(path: Path) -> Path:
     """The native folder of a file, under MODEL_DIR by the file's SHA-256; made when missing."""
     kept = Settings.from_env().model_dir / KEPT
-    folder = kept / f"{_hash_of(path)[:_DIGITS]}-{CONVERSION}"
+    folder = kept / f"{hash_of(path)[:_DIGITS]}-{CONVERSION}"
     if (folder / CARD).is_file():
         return folder
     try:
@@ -205,7 +205,7 @@ def _name_of(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", path.stem).strip("-.") or "generator"
 
 
-def _hash_of(path: Path) -> str:
+def hash_of(path: Path) -> str:
     """SHA-256, read once as long as the file stays as it is."""
     try:
         about = path.stat()

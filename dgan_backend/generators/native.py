@@ -22,7 +22,6 @@ from dgan_backend.generators.network import Architecture, Network, Synthesis
 
 FORMAT = "dgan-backend generator 1"
 CARD, WEIGHTS = "card.json", "generator.safetensors"
-SHIPPED = Path(__file__).parent.parent / "shipped" / "generators"
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,11 @@ class GeneratorCard:
     licence: str = ""
     attribution: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Name and the first 8 hex digits of the weights' SHA-256."""
+        return f"{self.name}-{self.sha256[:8]}"
 
     @property
     def turns(self) -> bool:
@@ -78,8 +82,7 @@ class Generator(nn.Module):
 
     @property
     def id(self) -> str:
-        """Name and the first 8 hex digits of the weights' SHA-256."""
-        return f"{self.card.name}-{self.card.sha256[:8]}"
+        return self.card.id
 
     @property
     def config(self) -> Architecture:
@@ -148,14 +151,9 @@ def labels_of(z: Tensor, classes: int) -> Tensor:
     return nn.functional.one_hot(chosen, classes).float().to(z.device)
 
 
-def load_generator(name: str | Path, device: str = "cpu") -> Generator:
-    """Load a shipped generator by its name, or a native folder or a file of another project by its
-    path; see checkpoints.py for those files.
-
-    Raises DganError that names the file at fault and what to do.
-    """
+def read_generator(folder: Path, device: str = "cpu") -> Generator:
+    """Read a native folder; raises DganError that names the file at fault and what to do."""
     _check_device(device)
-    folder = generator_folder(name)
     card = read_card(folder)
     path = folder / WEIGHTS
     tensors = read_tensors(path)
@@ -173,31 +171,6 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise DganError(f"device {device!r} cannot be used here ({reason}); try cpu.") from error
-
-
-def shipped_generators() -> list[str]:
-    """Names of the generators that come with the package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CARD}"))
-
-
-def generator_folder(name: str | Path) -> Path:
-    """The native folder that a shipped name or a path means; raises DganError when none does.
-
-    Of a file of another project, it is the one that the file is converted to.
-    """
-    if isinstance(name, str) and name in shipped_generators():
-        return SHIPPED / name
-    path = Path(name)
-    if path.is_dir():
-        return path
-    if path.is_file():
-        from dgan_backend.generators.checkpoints import converted  # which writes native folders
-
-        return converted(path)
-    known = ", ".join(shipped_generators()) or "none"
-    raise DganError(
-        f"There is no generator {str(name)!r}: shipped are {known}; or give a folder or a file."
-    )
 
 
 def read_card(folder: Path) -> GeneratorCard:

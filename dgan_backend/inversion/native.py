@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dgan_backend.errors import DganError
-from dgan_backend.generators.native import generator_folder, read_tensors, write_json, write_tensors
+from dgan_backend.generators.native import read_tensors, write_json, write_tensors
+from dgan_backend.generators.references import generator_folder
 from dgan_backend.inversion.encoder import Encoder, EncoderConfig
 
 CARD, WEIGHTS = "encoder.json", "encoder.safetensors"

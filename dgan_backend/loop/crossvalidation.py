@@ -98,7 +98,7 @@ class CrossValidation:
         if self._postponed is not None:
             with same_threads():
                 self._compared(self._postponed)
-        if version.backbone is None or int(version.data.corrected.sum()) < FEWEST:
+        if version.student is None or int(version.data.corrected.sum()) < FEWEST:
             return
         for fold in range(FOLDS):
             kept = [n for n, out in enumerate(rows_of_fold(version.data, fold)) if not out]
@@ -109,7 +109,8 @@ class CrossValidation:
             alone = plan.for_pictures(version.generator.card).student.alone()
             steps = _unless(hurry, partial(self._progress, f"out-of-fold student {fold + 1}"))
             try:
-                twin = labels.fit_student(version.backbone, alone.for_labels(len(kept)), steps)
+                few, device = alone.for_labels(len(kept)), version.generator.device
+                twin = labels.fit_student(version.backbone, few, device, steps)
             except _Abandoned:
                 return
             self._check()

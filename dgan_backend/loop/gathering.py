@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from dgan_backend.errors import DganError, PassingError
-from dgan_backend.fitting import LABEL_RESOLUTION, Steps, on_grid
+from dgan_backend.fitting import NOT_INVERTED, Steps, label_side, on_grid
 from dgan_backend.generators import Generator
 from dgan_backend.interpreter.uncertainty import reconstruction_factor
 from dgan_backend.inversion.encoder import Encoder
@@ -35,7 +35,6 @@ from dgan_backend.records import SeedLatent
 from dgan_backend.versions import Source, TrainingSet
 
 Fetch = Callable[[Mapping[str, Any]], Picture]
-_NO_ENCODER = "The generator has no encoder: only the student learns from it."
 _POORLY = 0.5  # factors below are told
 
 
@@ -84,7 +83,7 @@ class Gatherer:
         self._binding, self._fetch = binding, fetch
         self._known, self._latents, self._check = known, latents, check
         self._pending: dict[int, Picture] = {}  # of each task, as it is inverted
-        self._side = known.side if known else max(generator.resolution, LABEL_RESOLUTION)
+        self._side = known.side if known else label_side(generator.resolution)
         self._mask_side = known.masks.shape[-1] if known else self._side
 
     def gather(self, corrections: Sequence[Correction]) -> Gathered:
@@ -112,7 +111,7 @@ class Gatherer:
             return None
         for n, source in enumerate(self._known.sources):
             if source.task == correction.task and source.key == correction.key:
-                has_one_now = source.reason == _NO_ENCODER and self._encoder is not None
+                has_one_now = source.reason == NOT_INVERTED.reason and self._encoder is not None
                 return None if has_one_now else self._known.pick([n])
         return None
 
@@ -163,7 +162,7 @@ class Gatherer:
         """w [num_ws, w_dim], how well it re-creates the picture, and what follows from that."""
         if self._encoder is None:
             empty = torch.zeros(self._generator.num_ws, self._generator.w_dim)
-            return empty, 0.0, _NO_ENCODER
+            return empty, NOT_INVERTED.factor, NOT_INVERTED.reason
         encoder, errors = self._encoder
         found = self._inverted_once(encoder, small)
         if errors is None:

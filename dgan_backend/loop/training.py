@@ -15,6 +15,8 @@ import torch
 from dgan_backend.errors import DganError
 from dgan_backend.fitting import FitPlan, Progress, fit_set
 from dgan_backend.generators import load_generator
+from dgan_backend.generators.native import read_card
+from dgan_backend.generators.references import generator_folder
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.latents import Latents
 from dgan_backend.inversion.native import has_encoder, load_encoder
@@ -30,9 +32,12 @@ from dgan_backend.partonomy import Partonomy
 from dgan_backend.refitting import RefitSettings, refit, with_classes
 from dgan_backend.registry import Kept, Registry
 from dgan_backend.segmenter import Segmenter
+from dgan_backend.student.native import backbone_id
 from dgan_backend.versions import TrainingSet
 
 log = logging.getLogger(__name__)
+
+_LEARNED_ON = "learned_on"  # generator and backbone, in a card's training
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,9 @@ class Training:
         corrections = [replace(c, ignore_bare=bare) for c in corrections]
         keys = sorted(c.key for c in corrections)
         own = self._latest()
+        if own and corrections and self._has_other_generator(own[-1]):
+            name = self._registry.next_name(self._tree, project.number)
+            return self._first(name, corrections, keys)
         if own and _learned(own[-1], keys, list(self._tree.classes)):
             return Trained("", False, "There is no correction that was not learned from.")
         current = self._registry.current(self._tree, project.number, project.uid)
@@ -102,6 +110,21 @@ class Training:
         found = self._registry.versions(self._project.number, self._project.uid)
         return [k for k in found if k.partonomy == self._tree.name][-1:]
 
+    def _has_other_generator(self, last: Kept) -> bool:
+        """Whether the extra params name another generator than the one that the last version
+        learned on, or it has a backbone by now: then all is learned anew on that, if there are no
+        pictures but the project's own."""
+        named, learned_on = self._project.options.generator, last.training.get(_LEARNED_ON)
+        if not named or not learned_on:
+            return False
+        if any(source.task is None for source in self._registry.sources(last.name)):
+            return False
+        try:
+            return bool(_identity(named) != learned_on)
+        except DganError as error:  # what the version learned on is enough to go on
+            log.warning("%s: %s", self._project.name, error)
+            return False
+
     def prepare(self, version: str, hurry: Callable[[], bool] = lambda: False) -> None:
         """Make ready to compare what comes next with a version, see `CrossValidation.prepare`."""
         self._validation.prepare(self._registry.segmenter(version), hurry)
@@ -109,6 +132,7 @@ class Training:
     def _first(self, name: str, corrections: Sequence[Correction], keys: list[str]) -> Trained:
         """The first version of a project with labels of its own."""
         reference = starting_generator(self._project)
+        identity = _identity(reference)
         generator = load_generator(reference, self._device)
         encoder = load_encoder(reference, self._device) if has_encoder(reference) else None
         gatherer = Gatherer(
@@ -133,7 +157,11 @@ class Training:
             progress=self._progress,
         )
         version = _telling(Segmenter.of(parts), self._told(gathered, keys, None, ""))
-        return self._publish(version, gathered, "It is the first version of this project.", True)
+        version.card.training[_LEARNED_ON] = identity
+        said = "It is the first version of this project."
+        if self._latest():
+            said = f"It was learned anew, on the generator {generator.id} as it is now."
+        return self._publish(version, gathered, " ".join(filter(None, (said, parts.lacks))), True)
 
     def _next(
         self, name: str, current: Segmenter, corrections: Sequence[Correction], keys: list[str]
@@ -181,6 +209,8 @@ class Training:
         if comparison is not None and comparison.worse:
             held_back = f"It is worse: {comparison.said()}."
         version = _telling(version, self._told(gathered, keys, comparison, held_back))
+        if learned_on := current.card.training.get(_LEARNED_ON):
+            version.card.training[_LEARNED_ON] = learned_on
         said = held_back or (
             f"It was promoted: {comparison.said()}."
             if comparison
@@ -214,6 +244,11 @@ class Training:
             "seconds": round(time.monotonic() - self._began, 1),
             "time": time.time(),
         }
+
+
+def _identity(reference: str) -> list[str]:
+    """What of a generator versions depend on: its weights, and its backbone's."""
+    return [read_card(generator_folder(reference)).id, backbone_id(reference)]
 
 
 def _telling(version: Segmenter, told: dict[str, Any]) -> Segmenter:

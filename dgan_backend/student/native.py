@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from dgan_backend.errors import DganError
 from dgan_backend.generators.native import (
     file_hash,
-    generator_folder,
     read_tensors,
     write_json,
     write_tensors,
 )
+from dgan_backend.generators.references import generator_folder
 from dgan_backend.student.familiarity import Familiarity
 from dgan_backend.student.student import Student
 from dgan_backend.student.unet import Trunk, UNet, UNetConfig, resized
@@ -30,6 +30,7 @@ from dgan_backend.student.unet import Trunk, UNet, UNetConfig, resized
 CARD, WEIGHTS = "backbone.json", "backbone.safetensors"
 _FAMILIAR = "familiarity."
 _BATCH = 8
+_SIDE = 128
 _ID_DIGITS = 12
 _Network = TypeVar("_Network", bound=nn.Module)
 STUDENT_CARD, STUDENT_WEIGHTS = "student.json", "student.safetensors"
@@ -37,17 +38,36 @@ STUDENT_CARD, STUDENT_WEIGHTS = "student.json", "student.safetensors"
 
 @dataclass(frozen=True)
 class Backbone:
-    """A trained trunk, what is familiar to it, and how it was trained, in words and numbers.
+    """What students begin with: a trained trunk, what is familiar to it, and how it was trained, in
+    words and numbers; or nothing but a trunk's widths, where a generator has none.
 
-    side: px that it was shown pictures at. id: of its file, "" before there is one.
+    tensors: of the trunk; {} = students begin at random. side: px that it was shown pictures at.
+    familiarity: None = not known, so that every picture is taken to be of the domain. id: of its
+    file, "" before there is one.
     """
 
-    config: UNetConfig
-    tensors: dict[str, Tensor]
-    side: int
+    config: UNetConfig = field(default_factory=UNetConfig)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    side: int = _SIDE
     familiarity: Familiarity | None = None
     training: dict[str, Any] = field(default_factory=dict)
     id: str = ""
+
+    @property
+    def trained(self) -> bool:
+        return bool(self.tensors)
+
+    @property
+    def lacks(self) -> str:
+        """What is worse without a trained one, in plain words; "" where nothing is."""
+        if not self.trained:
+            return (
+                "The generator has no backbone: masks take more labels, and nothing says which "
+                "pictures are foreign; `dgan-backend generator prepare` gives it one."
+            )
+        if self.familiarity is None:
+            return "The backbone was trained without pictures: nothing says which are foreign."
+        return ""
 
     @cached_property
     def trunk(self) -> Trunk:
@@ -75,14 +95,14 @@ def save_backbone(folder: Path, backbone: Backbone) -> None:
     write_json(folder / CARD, {**card, "training": backbone.training})
 
 
-def load_backbone(generator: str | Path, device: str = "cpu") -> Backbone | None:
-    """The backbone of a shipped generator or a native folder; None where it has none.
+def load_backbone(generator: str | Path, device: str = "cpu") -> Backbone:
+    """The backbone of a generator, as people name one; an untrained one where it has none.
 
     Raises DganError that names the file at fault.
     """
     folder = generator_folder(generator)
     if not (folder / CARD).is_file():
-        return None
+        return Backbone()
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         config = UNetConfig.from_json(card["architecture"])
@@ -97,8 +117,14 @@ def load_backbone(generator: str | Path, device: str = "cpu") -> Backbone | None
         raise DganError(f"{folder / CARD} is no backbone card ({error}).") from error
     except RuntimeError as error:
         raise DganError(f"{folder / WEIGHTS} does not fit {CARD} ({error}).") from error
-    weights = file_hash(folder / WEIGHTS)[:_ID_DIGITS]
-    return Backbone(config, tensors, side, familiarity, card.get("training", {}), weights)
+    about = card.get("training", {})
+    return Backbone(config, tensors, side, familiarity, about, backbone_id(generator))
+
+
+def backbone_id(generator: str | Path) -> str:
+    """Of a generator's backbone, by its weights; "" where there is none."""
+    path = generator_folder(generator) / WEIGHTS
+    return file_hash(path)[:_ID_DIGITS] if path.is_file() else ""
 
 
 def save_student(folder: Path, student: Student) -> None:

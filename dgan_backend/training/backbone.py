@@ -9,43 +9,43 @@ DreamTeacher (Li et al., ICCV 2023), here from the whole synthesis and for few-l
 
 from __future__ import annotations
 
-import io
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator
 from dgan_backend.interpreter.features import gather, project, upsample_rows
 from dgan_backend.inversion.encoder import Encoder
-from dgan_backend.pictures import to_pictures, to_tensor
 from dgan_backend.student.augment import AugmentSettings, moved, recolored, warp
-from dgan_backend.student.familiarity import Familiarity, pooled
 from dgan_backend.student.unet import Trunk, UNetConfig, resized
 from dgan_backend.training.pictures import PictureFolder
 
 _LEVEL = 1  # the U-Net's level whose map is compared with the generator's
 _SAMPLED_PICTURES = 48  # that the directions of largest variance are found on
 _POINTS = 400  # pixels of each
-_REPORT_SECONDS = 60.0
-_FAMILIAR_SAMPLES = 800
-_FAMILIAR_PICTURES = 1500
+_RISE_STEPS, _RISE_SHARE = 100, 0.3
 _MOVES = AugmentSettings(rotation=15, scale=1.2, shift=0.08, crop=1)
-_UPLOADS = AugmentSettings(rotation=5, scale=1.25, shift=0.05, crop=1, color=0)
 
 
 @dataclass(frozen=True)
 class BackboneSettings:
-    """side: px that pictures are shown at. directions: of the generator's feature space that are
+    """pictures: seen in all. minutes: stop after that much time (0 = only `pictures` counts).
+    side: px that pictures are shown at. directions: of the generator's feature space that are
     predicted (all, where it has fewer). swap: share of reconstructions that are replaced by their
     real picture, which looks different but has its parts where they are. turns: pictures have no
     up, and are shown at any angle."""
 
+    pictures: int = 60_000
+    minutes: float = 0.0
     side: int = 128
     directions: int = 48
     batch: int = 8
@@ -132,114 +132,151 @@ class Pictures:
         return images, made.features
 
 
-def train_backbone(
-    generator: Generator,
-    encoder: Encoder | None = None,
-    folder: PictureFolder | None = None,
-    settings: BackboneSettings | None = None,
-    *,
-    config: UNetConfig | None = None,
-    pictures: int = 60_000,
-    begin: dict[str, Tensor] | None = None,
-    report: Callable[[int, float, Trunk], None] = lambda seen, loss, trunk: None,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-) -> Trunk:
-    """Train a trunk to predict the generator's features; needs no labels.
+class BackboneTraining:
+    """One training; `step` until `done`, then `finish`. Resumed from its checkpoint. loss: the mean
+    of the last fifty steps or so.
 
     encoder, folder: when both are given, half of the pictures are reconstructions of the
-    folder's. pictures: seen in all. begin: tensors of a trunk to go on with. report: told now and
-    then the pictures seen, the mean loss of the last steps, and the trunk as it is.
+    folder's. begin: tensors of a trunk to go on with. checkpoint: the file that `keep` writes;
+    None = nothing is kept. Raises DganError when there is one of another training.
     """
-    settings = settings or BackboneSettings()
-    source = Pictures(generator, encoder, folder, settings)
-    moves = _MOVES.at_any_angle() if settings.turns else _MOVES
-    projection = principal_directions(generator, settings.directions, settings.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        trunk = Trunk(config or UNetConfig()).to(generator.device)
-        head = nn.Conv2d(trunk.config.channels[_LEVEL], len(projection.bias), 1)
-    head.to(generator.device)
-    if begin is not None:
-        trunk.load_state_dict(begin)
-    parameters = [*trunk.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, settings.rate, weight_decay=0.01)
-    steps = max(2, pictures // settings.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.rate, total_steps=steps, pct_start=min(0.3, 100 / steps)
-    )
-    total, since, last = 0.0, 0, time.monotonic()
-    for step in progress(range(steps)):
-        images, maps = source.batch()
-        target = projection(maps, images.shape[-1] // 2)
-        x, target = _changed(images, target, moves, source.random)
-        loss = F.smooth_l1_loss(head(trunk(x)[_LEVEL]), target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        total, since = total + float(loss.detach()), since + 1
-        if time.monotonic() - last > _REPORT_SECONDS or step == steps - 1:
-            report((step + 1) * settings.batch, total / since, trunk)
-            total, since, last = 0.0, 0, time.monotonic()
-    return trunk.eval().requires_grad_(False)
+
+    def __init__(
+        self,
+        generator: Generator,
+        settings: BackboneSettings | None = None,
+        *,
+        encoder: Encoder | None = None,
+        folder: PictureFolder | None = None,
+        config: UNetConfig | None = None,
+        begin: dict[str, Tensor] | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.generator, self.checkpoint = generator, checkpoint
+        self.settings = settings or BackboneSettings()
+        self.source = Pictures(generator, encoder, folder, self.settings)
+        self.seen, self.seconds, self.loss = 0, 0.0, math.nan
+        kept = self._kept()
+        self.resumed = kept is not None
+        self.projection = (
+            Projection(kept["weight"], kept["bias"])
+            if kept
+            else principal_directions(generator, self.settings.directions, self.settings.seed)
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.settings.seed)
+            self.trunk = Trunk(config or UNetConfig()).to(generator.device)
+            directions = len(self.projection.bias)
+            self.head = nn.Conv2d(self.trunk.config.channels[_LEVEL], directions, 1)
+        self.head.to(generator.device)
+        if begin is not None:
+            self.trunk.load_state_dict(begin)
+        parameters = [*self.trunk.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.AdamW(parameters, self.settings.rate, weight_decay=0.01)
+        if kept:
+            self._resume(kept)
+        self._clock = time.monotonic()
+
+    @property
+    def total(self) -> int:
+        return self.settings.pictures
+
+    @property
+    def done(self) -> bool:
+        return self.progress >= 1
+
+    @property
+    def progress(self) -> float:
+        """How much of the pictures, or of the time, is over."""
+        minutes = self.settings.minutes
+        late = self.seconds / 60 / minutes if minutes else 0.0
+        return max(late, self.seen / self.settings.pictures)
+
+    def step(self) -> dict[str, float]:
+        """One step; its loss."""
+        self._set_rate()
+        images, maps = self.source.batch()
+        target = self.projection(maps, images.shape[-1] // 2)
+        moves = _MOVES.at_any_angle() if self.settings.turns else _MOVES
+        x, target = _changed(images, target, moves, self.source.random)
+        with torch.enable_grad():
+            loss = F.smooth_l1_loss(self.head(self.trunk(x)[_LEVEL]), target)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        self.optimizer.step()
+        self.seen += self.settings.batch
+        now = time.monotonic()
+        self.seconds, self._clock = self.seconds + now - self._clock, now
+        found = float(loss.detach())
+        self.loss = found if math.isnan(self.loss) else self.loss + 0.02 * (found - self.loss)
+        return {"loss": self.loss}
+
+    def keep(self) -> None:
+        """Write the checkpoint."""
+        if self.checkpoint is None:
+            return
+        value = {
+            "generator": self.generator.id,
+            "trunk": self.trunk.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "weight": self.projection.weight,
+            "bias": self.projection.bias,
+            "seen": self.seen,
+            "seconds": self.seconds,
+            "loss": self.loss,
+        }
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(value, partial)
+        partial.replace(self.checkpoint)
+
+    def finish(self) -> Trunk:
+        """The trunk as it is now."""
+        return self.trunk.eval().requires_grad_(False)
+
+    def _set_rate(self) -> None:
+        share = rate_at(self.seen // self.settings.batch, self.progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate * share
+            group["betas"] = (0.95 - 0.1 * share, group["betas"][1])
+
+    def _kept(self) -> dict[str, Any] | None:
+        if self.checkpoint is None or not self.checkpoint.is_file():
+            return None
+        try:
+            kept = torch.load(
+                self.checkpoint, map_location=self.generator.device, weights_only=True
+            )
+            if kept["generator"] == self.generator.id:
+                return dict(kept)
+        except (RuntimeError, EOFError, UnpicklingError, KeyError, ValueError) as error:
+            raise self._of_another(str(error).splitlines()[0]) from error
+        raise self._of_another(f"it is of {kept['generator']}")
+
+    def _resume(self, kept: dict[str, Any]) -> None:
+        try:
+            self.trunk.load_state_dict(kept["trunk"])
+            self.head.load_state_dict(kept["head"])
+            self.optimizer.load_state_dict(kept["optimizer"])
+            self.seen, self.seconds = int(kept["seen"]), float(kept["seconds"])
+            self.loss = float(kept["loss"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise self._of_another(str(error).splitlines()[0]) from error
+        self.source.random = torch.Generator().manual_seed(self.settings.seed + self.seen)
+
+    def _of_another(self, why: str) -> DganError:
+        return DganError(
+            f"{self.checkpoint} is damaged or of another training ({why}); remove it to start anew."
+        )
 
 
-@torch.no_grad()
-def measure_familiarity(
-    trunk: Trunk,
-    generator: Generator,
-    folder: PictureFolder,
-    settings: BackboneSettings | None = None,
-) -> Familiarity:
-    """What is familiar: samples and the folder's pictures, as people upload them.
-
-    Each is moved, made smaller within its frame, compressed, blurred or noisy, as uploads are.
-    The pictures that the folder holds back say how far familiar pictures lie out.
-    """
-    settings = settings or BackboneSettings()
-    device = generator.device
-    samples = Pictures(generator, None, None, replace(settings, seed=settings.seed + 1))
-    random = np.random.RandomState(settings.seed)
-
-    def looked_at(batch: Tensor) -> Tensor:
-        uploaded = _as_uploaded(resized(batch.to(device), settings.side), samples.random, random)
-        return pooled(trunk, uploaded)
-
-    batches = -(-_FAMILIAR_SAMPLES // settings.batch)
-    made = [looked_at(samples.batch()[0]) for _ in range(batches)]
-    chosen = np.arange(0, len(folder), max(1, len(folder) // _FAMILIAR_PICTURES))
-    parts = np.array_split(chosen, -(-len(chosen) // 32))
-    real = [looked_at(folder.batch(part)) for part in parts]
-    held = [looked_at(part) for part in folder.measuring_set(_FAMILIAR_PICTURES).split(32)]
-    return Familiarity.measured(torch.cat([*made, *real]), torch.cat(held))
-
-
-def _as_uploaded(
-    images: Tensor, generator: torch.Generator, random: np.random.RandomState
-) -> Tensor:
-    """Pictures [N, 3, S, S] in [-1, 1]: half moved and scaled, then one in three as it is,
-    the others JPEG-compressed (quality 40 to 95), noisy (up to 5 of 255) or enlarged from half."""
-    affine = warp(len(images), _UPLOADS, 1.0, generator).to(images.device)
-    shifted = moved(images, affine, images.shape[-1])
-    out = []
-    for image, other in zip(images, shifted, strict=True):
-        x = (image if random.rand() < 1 / 2 else other)[None]
-        kind = random.randint(6)
-        if kind in (0, 1):
-            x = _compressed(x, int(random.randint(40, 96)))
-        elif kind == 2:
-            spread = random.rand() * 5 / 127.5
-            x = x + torch.from_numpy(random.randn(*x.shape)).float().to(x.device) * spread
-        elif kind == 3:
-            x = resized(resized(x, x.shape[-1] // 2), x.shape[-1])
-        out.append(x.clamp(-1, 1))
-    return torch.cat(out)
-
-
-def _compressed(image: Tensor, quality: int) -> Tensor:
-    stored = io.BytesIO()
-    Image.fromarray(to_pictures(image)[0]).save(stored, "JPEG", quality=quality)
-    return to_tensor(np.stack([np.asarray(Image.open(stored).convert("RGB"))])).to(image.device)
+def rate_at(step: int, progress: float) -> float:
+    """Share of the largest rate: up over the first 100 steps, or 30 % where there are fewer, then
+    down along a cosine (one cycle; Smith & Topin, 2019)."""
+    rise = min(1.0, max(step / _RISE_STEPS, progress / _RISE_SHARE))
+    begin = 1 / 25 + (1 - 1 / 25) * (0.5 - 0.5 * math.cos(math.pi * rise))
+    return begin * (0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))
 
 
 def _changed(

@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import signal
-import time
-from collections.abc import Iterable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dgan_backend.errors import DganError
+from dgan_backend.fitting import label_side
 from dgan_backend.generators import checkpoints, load_generator
-from dgan_backend.generators.native import (
-    generator_folder,
-    read_card,
-    shipped_generators,
-)
+from dgan_backend.generators.native import read_card
+from dgan_backend.generators.references import generator_folder, shipped_generators
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
 from dgan_backend.inversion.native import load_encoder
-from dgan_backend.pictures import contact_sheet, save_picture, to_pictures
-from dgan_backend.student.native import Backbone, load_backbone, save_backbone
-from dgan_backend.student.unet import Trunk
-from dgan_backend.training.backbone import (
-    BackboneSettings,
-    measure_familiarity,
-    train_backbone,
-)
-from dgan_backend.training.encoder import EncoderPlan, EncoderTraining
-from dgan_backend.training.pictures import PictureFolder
+from dgan_backend.student.native import load_backbone
+from dgan_backend.training.backbone import BackboneSettings
+from dgan_backend.training.encoder import EncoderPlan
+from dgan_backend.training.preparation import Preparation
+from dgan_backend.training.running import STOPPED, interruptible, make_backbone, make_encoder
 from dgan_backend.training.step import LossWeights
 from dgan_backend.training.trainer import Plan, Trainer
-
-_KEEP_SECONDS = 60.0
-_SHOWN = 12
-_HELD_BACK = 512  # pictures that a backbone's familiarity is measured on, not trained on
 
 
 def show(args: argparse.Namespace) -> int:
@@ -51,49 +32,52 @@ def show(args: argparse.Namespace) -> int:
 
 
 def train_backbone_of(args: argparse.Namespace) -> int:
-    """Train the backbone of a generator; --out/backbone-training is written every minute."""
+    """Train the backbone of a generator; a checkpoint is written every minute."""
     generator = load_generator(args.generator, args.device)
     encoder = load_encoder(args.generator, args.device)[0] if args.images else None
     turns = args.turns or generator.card.turns
-    settings = BackboneSettings(max(128, generator.resolution), seed=args.seed, turns=turns)
-    folder = PictureFolder(args.images, settings.side, _HELD_BACK) if args.images else None
-    out = args.out or generator_folder(args.generator)
-    unfinished = out / "backbone-training"
-    unfinished.mkdir(parents=True, exist_ok=True)
-    backbone = load_backbone(args.init, args.device) if args.init else None
-    if args.init and backbone is None:
+    settings = BackboneSettings(
+        pictures=args.pictures,
+        minutes=args.minutes,
+        side=label_side(generator.resolution),
+        turns=turns,
+        seed=args.seed,
+    )
+    begin = load_backbone(args.init, args.device) if args.init else None
+    if begin is not None and not begin.trained:
         raise DganError(f"{args.init} has no backbone to go on with.")
-    began = time.monotonic()
-
-    def keep(seen: int, loss: float, trunk: Trunk) -> None:
-        nonlocal backbone
-        minutes = round((time.monotonic() - began) / 60, 1)
-        note = {"generator": generator.id, "pictures": seen, "minutes": minutes, "loss": loss}
-        backbone = Backbone(trunk.config, trunk.state_dict(), settings.side, None, note)
-        save_backbone(unfinished, backbone)
-        tqdm.write(f"{seen} pictures, {minutes} minutes, loss {loss:.4f}")
-
-    if args.pictures:
-        train_backbone(
-            generator,
-            encoder,
-            folder,
-            settings,
-            pictures=args.pictures,
-            begin=backbone.tensors if backbone else None,
-            report=keep,
-            progress=partial(_bar, "learning"),
-        )
-    if backbone is None:
+    if begin is None and not args.pictures:
         raise DganError("there is nothing to do: --pictures is 0 and there is no --init.")
-    if folder is not None:
-        known = measure_familiarity(backbone.trunk, generator, folder, settings)
-        backbone = replace(backbone, familiarity=known)
-    save_backbone(out, backbone)
-    shutil.rmtree(unfinished)
-    print(f"{out}: a backbone for {generator.id}; `fit` makes students with it")
-    if folder is None:
-        print("without --images nothing says what is familiar: foreign pictures get a score, too")
+    out = args.out or _own_folder(args.generator)
+    return 0 if make_backbone(generator, encoder, args.images, settings, out, begin) else STOPPED
+
+
+def prepare(args: argparse.Namespace) -> int:
+    """Import, encoder and backbone in one; what was done is skipped, what was stopped goes on."""
+    if args.out is None and Path(args.generator).is_file():
+        raise DganError(f"say with --out which folder {args.generator} is to be prepared in.")
+    preparation = Preparation(
+        source=args.generator,
+        out=args.out or _own_folder(args.generator),
+        images=args.images,
+        minutes=args.minutes,
+        encoder=args.encoder_pictures,
+        backbone=args.backbone_pictures,
+        mirror=not args.no_mirror,
+        turns=args.turns,
+        licence=args.licence,
+        device=args.device,
+        seed=args.seed,
+    )
+    if not preparation.run():
+        print("the same command goes on from here")
+        return STOPPED
+    place = preparation.out.resolve()
+    print(f"""{preparation.out} is ready. In Label Studio, the extra params of the model become
+    {json.dumps({"generator": str(place)})}
+and what was labeled so far is learned anew on it. Without Label Studio:
+    dgan-backend sample --generator {place} --sheet samples.png
+    dgan-backend fit PAIRS --generator {place} --partonomy TREE.yaml --out v1""")
     return 0
 
 
@@ -114,20 +98,17 @@ def import_generator(args: argparse.Namespace) -> int:
     if card.licence:
         print(f"Licence: {card.licence}")
     print(
-        "It has no encoder yet: projects learn from its samples alone. `dgan-backend generator "
-        f"encoder train {args.out}` gives it one; `dgan-backend generator backbone {args.out}` "
-        "lets it label pictures from outside."
+        "It has no encoder and no backbone: masks take more labels so. `dgan-backend generator "
+        f"prepare {args.out}` gives it both."
     )
     return 0
 
 
 def train_encoder(args: argparse.Namespace) -> int:
-    """Train the encoder of a generator; a checkpoint is written every minute."""
-    _interruptible()
+    """Train the encoder of a generator, and write it also where that is stopped."""
     generator = load_generator(args.generator, args.device)
-    out = args.out or _own_folder(args.generator)
     plan = EncoderPlan(
-        out=out,
+        out=args.out or _own_folder(args.generator),
         images=args.images,
         pictures=args.pictures,
         minutes=args.minutes,
@@ -137,44 +118,8 @@ def train_encoder(args: argparse.Namespace) -> int:
         turns=args.turns or generator.card.turns,
         seed=args.seed,
     )
-    training = EncoderTraining(generator, plan)
-    where = f"resumed after {training.seen} pictures" if training.resumed else "a new encoder"
-    what = f"{len(training.folder)} pictures of {args.images}" if training.folder else "no pictures"
-    print(f"{where} for {generator.id}: from its samples and {what}; sheets go to {out}")
-    _go_through(training)
-    _write_reconstructions(training)
-    known = training.finish(partial(tqdm, desc="measuring errors"))[1]
-    print(
-        f"{out}: an encoder; inversions of {training.measured()[1]} are off by {known.median:.3f} "
-        f"at the median, and what is off by more than {known.limit:.3f} counts as foreign"
-    )
-    if training.folder is None:
-        print("without --images the limit is that of samples; pictures may seem foreign too soon")
+    make_encoder(generator, plan, also_stopped=True)
     return 0
-
-
-def _go_through(training: EncoderTraining) -> None:
-    """To the plan's end, or Ctrl-C; checkpoint and sheet now and then."""
-    kept = time.monotonic()
-    with tqdm(total=training.plan.pictures, initial=training.seen, unit="picture") as bar:
-        try:
-            while not training.done:
-                losses = training.step()
-                bar.update(training.batch)
-                bar.set_postfix_str(" ".join(f"{k} {v:.3f}" for k, v in losses.items()))
-                if time.monotonic() - kept > _KEEP_SECONDS:
-                    kept = time.monotonic()
-                    training.keep()
-                    _write_reconstructions(training)
-        except KeyboardInterrupt:
-            tqdm.write("stopped; what it has learned so far is kept")
-
-
-def _write_reconstructions(training: EncoderTraining) -> None:
-    """Two rows, pictures and what the encoder makes of them."""
-    shown = training.measured()[0][:_SHOWN]
-    rows = [list(to_pictures(part)) for part in (shown, training.reconstructed(shown))]
-    save_picture(training.plan.out / "encoder-sheet.png", contact_sheet(rows))
 
 
 def _own_folder(name: str) -> Path:
@@ -184,17 +129,12 @@ def _own_folder(name: str) -> Path:
     return generator_folder(name)
 
 
-def _interruptible() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # also for a job in the background
-        signal.signal(number, signal.default_int_handler)
-
-
 def train_generator(args: argparse.Namespace) -> int:
     """Train a StyleGAN2 with its encoder on a folder of pictures; resumes what is in --out.
 
     SIGINT and SIGTERM end it in order: checkpoint, generator, calibrated encoder.
     """
-    _interruptible()
+    interruptible()
     trainer = Trainer(_plan(args))
     where = f"resumed after {trainer.seen} pictures" if trainer.resumed else "a new training"
     print(
@@ -240,7 +180,3 @@ def _plan(args: argparse.Namespace) -> Plan:
         init=args.init,
         init_discriminator=args.init_discriminator,
     )
-
-
-def _bar(what: str, steps: Iterable[int]) -> Iterable[int]:
-    return tqdm(steps, desc=what, unit="step")

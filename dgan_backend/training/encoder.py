@@ -91,6 +91,10 @@ class EncoderTraining:
         self._clock = time.monotonic()
 
     @property
+    def total(self) -> int:
+        return self.plan.pictures
+
+    @property
     def done(self) -> bool:
         late = 0 < self.plan.minutes * 60 <= self.seconds
         return late or self.seen >= self.plan.pictures

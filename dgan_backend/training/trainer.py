@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dgan_backend.errors import DganError
+from dgan_backend.generators import load_generator
 from dgan_backend.generators.native import (
-    load_generator,
     read_tensors,
     save_generator,
     write_tensors,

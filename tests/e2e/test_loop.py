@@ -82,6 +82,12 @@ class Team:
             extra_params=extra_params or {"synthetic_per_version": SYNTHETIC},
         )
 
+    def pause(self, yes: bool, url: str = "") -> None:
+        """Pause the project, or let it go on, as the button of the status page does."""
+        form = {"project": project_uid(self.api.project(self.project))}
+        url = f"{url or self.demo.facts['backend_url']}/status/{'pause' if yes else 'resume'}"
+        assert httpx.post(url, data=form, trust_env=False).status_code == 303
+
     @property
     def shown_version(self) -> str:
         """What serves it before it has a version of its own."""

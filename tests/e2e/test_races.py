@@ -19,7 +19,6 @@ import uvicorn
 
 from dgan_backend import jobs
 from dgan_backend.labelstudio.client import LabelStudioClient
-from dgan_backend.labelstudio.project import project_uid
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.server import create_app, listen
@@ -134,7 +133,7 @@ def test_placeholders_that_label_studio_stored_are_replaced(
     somebody presses "Retrieve predictions", and gets two."""
     team = Team(demo, api, "Races: placeholders", list(range(140, 144)))
     team.connect(hasty)
-    _paused(hasty, team, True)
+    team.pause(True, hasty)
     team.import_pictures(tmp_path / "placeholders")
     api.task(team.tasks[0])  # as a person opens it
     _retrieve(api, team.project)
@@ -142,18 +141,12 @@ def test_placeholders_that_label_studio_stored_are_replaced(
     assert [len(stored[task]) for task in team.tasks] == [2, 1, 1, 1]
     for placeholder in chain(*stored.values()):
         assert placeholder["model_version"] == "pending" and placeholder["result"] == []
-    _paused(hasty, team, False)
+    team.pause(False, hasty)
     settled(api, team.project, SHIPPED)
     for task, placeholders in stored.items():
         (prediction,) = api.predictions(task)
         assert prediction["id"] == placeholders[0]["id"] and len(prediction["result"]) >= 3
     api.request("DELETE", f"/api/projects/{team.project}/")  # its backend ends here
-
-
-def _paused(backend: str, team: Team, yes: bool) -> None:
-    form = {"project": project_uid(team.api.project(team.project))}
-    url = f"{backend}/status/{'pause' if yes else 'resume'}"
-    assert httpx.post(url, data=form, trust_env=False).status_code == 303
 
 
 @pytest.fixture
