@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from dgan_backend import cli
 from dgan_backend.cli import main
 from dgan_backend.errors import DganError
 from dgan_backend.evaluation import causes, methods, report
-from dgan_backend.evaluation.few_shot import Cell, FewShotSet, Outcome, measure
-from dgan_backend.evaluation.ruler import Results, Ruler, run
+from dgan_backend.evaluation.few_shot import (
+    COUNTS,
+    DRAWS,
+    Cell,
+    FewShotSet,
+    Outcome,
+    measure,
+)
+from dgan_backend.evaluation.ruler import FORMAT, METHODS, Results, Ruler, run
 from dgan_backend.generators import load_generator
 from dgan_backend.generators.native import write_tensors
 from dgan_backend.interpreter import FitSettings
@@ -24,6 +32,7 @@ from tests.builders import add_tiny_backbone, tiny_generator_folder
 
 CLASSES = 16
 ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "tests" / "data" / "toonhead" / "reference.npz"
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +134,16 @@ def test_pictures_without_an_up_are_learned_at_any_angle(pairs: Path) -> None:
         assert methods.unet_settings(data, {"rate": 1, "pictures": 1}).augment.rotation == angle
 
 
-def test_results_of_the_shipped_set_stay_recognised(tmp_path: Path) -> None:
-    """Its key, and so that of hours of computing, does not depend on what other sets need."""
-    kept = json.loads((ROOT / "docs" / "few-shot.json").read_text())["cells"]
-    reference = ROOT / "tests" / "data" / "toonhead" / "reference.npz"
-    ruler = ruler_of(reference, tmp_path)
-    assert ruler.key("pixels", 16) == kept["pixels-16-draw0-seed0"]["key"]
+def test_what_was_measured_stays_recognised_and_is_what_the_readme_shows() -> None:
+    """Keys, and so days of computing, do not depend on what other sets need."""
+    results = Results(ROOT / "docs" / "few-shot.json")
+    ruler = ruler_of(REFERENCE, ROOT / "docs")
+    cells = results.by_method(ruler, ruler.cells(METHODS, COUNTS, DRAWS))
+    known = sum(len(measured) for by_count in cells.values() for measured in by_count.values())
+    assert known == len(results.value["cells"])
+    readme = (ROOT / "README.md").read_text()
+    for table in report.tables(results.value, cells).split("\n\n"):
+        assert table in readme
 
 
 def test_measures_of_a_cell_know_scores_and_uncertainty() -> None:
@@ -164,7 +177,7 @@ def test_the_ruler_keeps_what_it_measured(pairs: Path, tmp_path: Path) -> None:
     again = Results(path)
     cells = run(ruler, again, ["pixels"], [1], draws=1)
     assert cells["pixels"][1][0]["miou"] == 0.125
-    assert "12.5 ± 0.0 (1)" in report.tables(again.value, cells)
+    assert "12.5 (1)" in report.tables(again.value, cells)
 
 
 def test_results_that_depend_on_something_else_are_not_used(pairs: Path, tmp_path: Path) -> None:
@@ -198,7 +211,27 @@ def test_the_key_knows_weights_and_cards(pairs: Path, tmp_path: Path) -> None:
         assert ruler.key(method, 4) != before
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "no JSON"])
+def test_a_generator_without_its_parts_is_told_before_anything_is_computed(
+    pairs: Path, tmp_path: Path
+) -> None:
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    ruler = Ruler(pairs, "toonhead", str(folder), tmp_path)
+    (folder / "encoder.safetensors").unlink()
+    for method, command in (("student", "generator backbone"), ("interpreter", "encoder train")):
+        with pytest.raises(DganError, match=f"{command} .*tiny"):
+            run(ruler, Results(tmp_path / "r.json"), ["pixels", method], [1])
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_the_command_line_offers_what_the_ruler_has() -> None:
+    args = cli._parser().parse_args(["evaluate", "few-shot"])
+    assert args.methods == list(METHODS)
+    assert (args.counts, args.draws) == (list(COUNTS), DRAWS)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "no JSON", json.dumps({"format": FORMAT, "cells": []})]
+)
 def test_results_of_something_else_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(DganError, match="holds no results"):
@@ -289,7 +322,7 @@ def test_every_method_labels_the_test_pictures(
 def test_causes_are_told_apart(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(causes, "SAMPLES", 62)
+    monkeypatch.setattr(causes, "SAMPLES", 2)
     monkeypatch.setattr(
         causes, "FitSettings", lambda **more: FitSettings(steps=5, pixels=256, **more)
     )
@@ -302,6 +335,9 @@ def test_causes_are_told_apart(
     assert set(found) == {"samples", "reconstructions", "pictures", "person"}
     assert all(0 <= value <= 1 for value in found.values())
     assert "samples, exact latents" in report.causes({"draw0": found})
+    wide = FewShotSet.load(pairs, "toonhead", saved(tmp_path / "t.npz", np.ones((2, 32, 32), "u1")))
+    more = torch.cat([latents, latents[:2]])
+    assert causes.tell_apart(wide, generator, more, person, draw=0)["samples"] >= 0
 
 
 def test_steps_of_refinement_are_compared(
@@ -335,20 +371,30 @@ def test_tables_and_plot_show_every_method(tmp_path: Path) -> None:
     cells = {
         method: {
             16: [
-                {"miou": reached + draw * 0.02, "class_iou": [0.9, None], "wrong": 0.05}
-                for draw in range(2)
+                {"draw": draw, "miou": miou, "class_iou": [0.9, None], "wrong": 0.05}
+                for draw, miou in enumerate(reached)
             ]
         }
-        for method, reached in (("pixels", 0.3), ("unet", 0.7), ("student", 0.76))
+        for method, reached in (
+            ("pixels", (0.3, 0.3)),
+            ("unet", (0.7, 0.72)),
+            ("student", (0.75, 0.79)),
+        )
     }
+    cells["unet"][16] += [{**cell, "miou": cell["miou"] + 0.02} for cell in cells["unet"][16]]
     text = report.tables(value, cells)
-    assert "| U-Net from scratch | 71.0 ± 1.0 (2) |" in text
-    assert "| student over the better baseline | +6.0 |" in text
+    assert "| U-Net from scratch | 72.0 ± 1.4 (4) |" in text  # of draws: .71, .73
+    assert "| student over the better baseline, draw by draw | +5.0 ± 1.4 |" in text  # .04, .06
     assert "16: 0.004, 9600 (twice as many: -0.1)." in text
     assert "64 px 71.0" in text
     assert "| background | 70.00 | 90 | 90 | 90 |" in text
     report.plot(cells, tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_nothing_measured_is_said() -> None:
+    with pytest.raises(DganError, match="--jobs"):
+        report.tables({"choices": {}}, {})
 
 
 def test_a_plot_that_cannot_be_drawn_is_refused_before_anything_is_computed() -> None:

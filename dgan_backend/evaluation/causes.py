@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dgan_backend import metrics
 from dgan_backend.errors import DganError
-from dgan_backend.evaluation.few_shot import FewShotSet
+from dgan_backend.evaluation.few_shot import LABELS, FewShotSet
 from dgan_backend.evaluation.methods import INTERPRETER_MEMBERS, tensors, unet_labels
 from dgan_backend.generators import Generator
 from dgan_backend.generators.native import read_tensors
@@ -25,8 +25,7 @@ from dgan_backend.pictures import resize, to_pictures, to_tensor
 from dgan_backend.reading import feature_maps
 from dgan_backend.student.unet import UNet, UNetConfig
 
-SAMPLES = 160  # the first for drawing, as many as of the set, the others for testing
-_LABELS = 16
+SAMPLES = 100  # for testing, behind as many for drawing as the set has
 
 Steps = Callable[[Iterable[int]], Iterable[int]]
 
@@ -59,12 +58,12 @@ def tell_apart(
     themselves with their true masks. 'person': the stand-in on the pictures, against the truth.
     """
     side = data.pairs.masks[0].shape[0]
-    z = torch.cat([generator.latent_from_seed(seed) for seed in range(SAMPLES)])
+    z = torch.cat([generator.latent_from_seed(seed) for seed in range(data.pool + SAMPLES)])
     with torch.no_grad():
         w = generator.mapping(z, truncation=generator.card.truncation)
     pictures = tensors(data.pairs)
     truth = np.stack(data.pairs.masks)
-    chosen = data.order(draw)[:_LABELS]
+    chosen = data.order(draw)[:LABELS]
 
     def reached(w: Tensor, images: Tensor, labels: npt.NDArray[np.uint8]) -> float:
         return _interpreter(data, generator, w, images, labels, chosen, progress)

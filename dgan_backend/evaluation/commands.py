@@ -11,7 +11,7 @@ from tqdm import tqdm
 from dgan_backend.errors import DganError
 from dgan_backend.evaluation import methods, report
 from dgan_backend.evaluation.causes import load_person, tell_apart
-from dgan_backend.evaluation.few_shot import Cell, FewShotSet, measure
+from dgan_backend.evaluation.few_shot import LABELS, Cell, FewShotSet, measure
 from dgan_backend.evaluation.ruler import Results, Ruler, run
 from dgan_backend.evaluation.version import judge, measure_version, scores_of
 from dgan_backend.generators import load_generator
@@ -24,7 +24,6 @@ from dgan_backend.segmenter import Segmenter
 from dgan_backend.sheets import segmentation_sheet
 
 _WORST = 12  # pictures on a sheet
-_LABELS = 16
 
 
 def version(args: argparse.Namespace) -> int:
@@ -77,7 +76,7 @@ def inversion(args: argparse.Namespace) -> int:
         settings = InversionSettings(steps=steps, perceptual=args.perceptual)
         latents = methods.inverted(data, generator, encoder, errors, settings)
         for draw in range(args.draws):
-            cell = Cell("interpreter", _LABELS, draw)
+            cell = Cell("interpreter", LABELS, draw)
             outcome = methods.interpreter(data, cell, generator, latents, args.maps)
             true = np.stack(data.test().masks)
             told = {"steps": steps, "draw": draw, "error": latents.error}
@@ -91,7 +90,6 @@ def inversion(args: argparse.Namespace) -> int:
 
 def causes(args: argparse.Namespace) -> int:
     """Where the interpreter loses: on samples, on reconstructions, or on the pictures."""
-    results = Results(args.json)
     data = FewShotSet.load(args.pairs, args.partonomy, args.test)
     person = load_person(args.person, data.partonomy.num_classes)
     generator = load_generator(args.generator)
@@ -100,6 +98,6 @@ def causes(args: argparse.Namespace) -> int:
     found = {}
     for draw in range(args.draws):
         found[f"draw{draw}"] = tell_apart(data, generator, latents, person, draw, bar)
-        results.keep("causes", f"draw{draw}", found[f"draw{draw}"])
+        write_json(args.json, {"generator": generator.id, "labels": LABELS, "draws": found})
     print(report.causes(found))
     return 0

@@ -25,6 +25,7 @@ from dgan_backend.merging import IGNORE
 from dgan_backend.partonomy import Partonomy, load_partonomy
 
 COUNTS = (1, 4, 16, 40)
+LABELS = 16  # that finer comparisons are made with
 DRAWS = 5
 SEEDS = 3  # of the U-Net that starts at random
 POOL = 60  # pictures that labels are drawn from, where the test pictures stand behind them

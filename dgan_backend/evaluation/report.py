@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dgan_backend.errors import DganError
+from dgan_backend.evaluation.few_shot import LABELS
 from dgan_backend.evaluation.ruler import METHODS, Cells
 
 TITLES = {
@@ -20,16 +21,19 @@ TITLES = {
     "student": "student (default)",
 }
 BASELINES = ("pixels", "unet", "unets")
-_MAIN = 16  # labels that the finer tables are of
 
 
 def tables(value: dict[str, Any], cells: Cells) -> str:
     """Markdown: mIoU by labels, the other measures at 16 labels, IoU of each class there.
 
-    cells: at least one.
+    Raises DganError when there is no cell.
     """
+    if not cells:
+        raise DganError(
+            "none of these methods, counts and draws is measured yet; give --jobs 1 or more."
+        )
     parts = [_by_count(cells), _choices(value, cells), _ceilings(value)]
-    if any(_MAIN in by_count for by_count in cells.values()):
+    if any(LABELS in by_count for by_count in cells.values()):
         parts += [_measures(cells), _classes(value, cells)]
     return "\n\n".join(part for part in parts if part)
 
@@ -45,15 +49,27 @@ def _by_count(cells: Cells) -> str:
         rows.append([TITLES[method], *(_spread(cells[method].get(n, []), "miou") for n in counts)])
     if "student" in cells and any(b in cells for b in BASELINES):
         gains = [_gain(cells, n) for n in counts]
-        rows.append(["student over the better baseline", *gains])
+        rows.append(["student over the better baseline, draw by draw", *gains])
     return _markdown(rows)
 
 
 def _gain(cells: Cells, count: int) -> str:
-    found = [_mean(cells[b].get(count, []), "miou") for b in BASELINES if b in cells]
-    better = max((v for v in found if v is not None), default=None)
-    student = _mean(cells["student"].get(count, []), "miou")
-    return "" if better is None or student is None else f"{(student - better) * 100:+.1f}"
+    """Of the student over the baseline with the better mean: mean and deviation over draws."""
+    baselines = [_by_draw(cells[b].get(count, []), "miou") for b in BASELINES if b in cells]
+    student = _by_draw(cells["student"].get(count, []), "miou")
+    better = max(baselines, key=lambda found: np.mean(list(found.values())) if found else -1.0)
+    pairs = [100 * (student[draw] - better[draw]) for draw in sorted(student) if draw in better]
+    return f"{np.mean(pairs):+.1f}{_deviation(pairs)}" if pairs else ""
+
+
+def _by_draw(cells: Sequence[dict[str, Any]], key: str) -> dict[int, float]:
+    """The mean over seeds of each draw."""
+    draws = sorted({cell["draw"] for cell in cells})
+    return {d: float(np.mean([c[key] for c in cells if c["draw"] == d])) for d in draws}
+
+
+def _deviation(values: Sequence[float]) -> str:
+    return f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
 
 
 def _choices(value: dict[str, Any], cells: Cells) -> str:
@@ -81,29 +97,27 @@ def _ceilings(value: dict[str, Any]) -> str:
 
 def _measures(cells: Cells) -> str:
     columns = [
-        ("mIoU", "miou", 100, 1),
-        ("mIoU, large classes", "miou_large", 100, 1),
-        ("boundary F", "boundary_f", 100, 1),
-        ("pixels to correct", "wrong", 100, 2),
+        ("mIoU, %", "miou", 100, 1),
+        ("of classes above .2 % of the area", "miou_large", 100, 1),
+        ("boundary F, %", "boundary_f", 100, 1),
+        ("pixels to correct, %", "wrong", 100, 2),
         ("AUROC of wrong pixels", "auroc", 1, 3),
         ("Spearman of score", "spearman", 1, 2),
-        ("fit, s", "fit_seconds", 1, 0),
-        ("picture, s", "picture_seconds", 1, 2),
     ]
-    rows = [[f"at {_MAIN} labels", *(c[0] for c in columns)]]
+    rows = [[f"at {LABELS} labels", *(c[0] for c in columns)]]
     for method in _shown(cells):
-        here = cells[method].get(_MAIN, [])
+        here = cells[method].get(LABELS, [])
         rows.append([TITLES[method], *(_number(here, k, scale, d) for _, k, scale, d in columns)])
     return _markdown(rows)
 
 
 def _classes(value: dict[str, Any], cells: Cells) -> str:
     shown = _shown(cells)
-    rows = [[f"IoU % at {_MAIN} labels", "area, %", *(TITLES[m] for m in shown)]]
+    rows = [[f"IoU % at {LABELS} labels", "area, %", *(TITLES[m] for m in shown)]]
     for k, name in enumerate(value["classes"]):
         row = [name, f"{100 * value['area'][k]:.2f}"]
         for method in shown:
-            found = [c["class_iou"][k] for c in cells[method].get(_MAIN, [])]
+            found = [c["class_iou"][k] for c in cells[method].get(LABELS, [])]
             known = [v for v in found if v is not None]
             row.append(f"{100 * np.mean(known):.0f}" if known else "")
         rows.append(row)
@@ -116,11 +130,11 @@ def _mean(cells: Sequence[dict[str, Any]], key: str) -> float | None:
 
 
 def _spread(cells: Sequence[dict[str, Any]], key: str) -> str:
-    """Mean and standard deviation over draws and seeds, and how many they are."""
+    """Mean and sample deviation over draws, each the mean of its seeds, and how many fits."""
     if not cells:
         return ""
-    found = [100 * c[key] for c in cells]
-    return f"{np.mean(found):.1f} ± {np.std(found):.1f} ({len(found)})"
+    found = [100 * value for value in _by_draw(cells, key).values()]
+    return f"{np.mean(found):.1f}{_deviation(found)} ({len(cells)})"
 
 
 def _number(cells: Sequence[dict[str, Any]], key: str, scale: float, digits: int) -> str:
@@ -144,7 +158,7 @@ def causes(found: dict[str, dict[str, float]]) -> str:
     }
     rows = [["interpreter, 16 labels", "mIoU, %"]]
     for key, title in told.items():
-        values = [{"miou": draw[key]} for draw in found.values()]
+        values = [{"miou": one[key], "draw": n} for n, one in enumerate(found.values())]
         rows.append([title, _spread(values, "miou")])
     return _markdown(rows)
 
@@ -202,11 +216,11 @@ def plot(cells: Cells, path: Path) -> None:
     axes = figure.subplots()
     for method in _shown(cells):
         counts = sorted(cells[method])
-        values = [[100 * c["miou"] for c in cells[method][n]] for n in counts]
+        values = [[100 * v for v in _by_draw(cells[method][n], "miou").values()] for n in counts]
         axes.errorbar(
             counts,
             [float(np.mean(v)) for v in values],
-            yerr=[float(np.std(v)) for v in values],
+            yerr=[float(np.std(v, ddof=1)) if len(v) > 1 else 0.0 for v in values],
             marker="o",
             capsize=3,
             linewidth=2.5 if method == "student" else 1.5,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ from dgan_backend.student.native import Backbone, load_backbone
 from dgan_backend.student.student import StudentSettings
 
 METHODS = ("pixels", "unet", "unets", "interpreter", "interpreter+picture", "student")
+PARTS = {  # of a generator, that methods need: name, file, command
+    "interpreter": ("encoder", ENCODER_WEIGHTS, "encoder train"),
+    "interpreter+picture": ("encoder", ENCODER_WEIGHTS, "encoder train"),
+    "student": ("backbone", BACKBONE_WEIGHTS, "backbone"),
+}
 GRIDS = (32, 64, 128)  # px of the label grids whose ceiling is told
 FORMAT = "dgan-backend few-shot 2"
 
@@ -79,6 +84,19 @@ class Ruler:
             for draw in range(draws)
             if method in chosen and seed < (SEEDS if method == "unet" else 1)
         ]
+
+    def check_parts(self, chosen: Sequence[str]) -> None:
+        """Raises DganError when the generator lacks what a method needs: before hours are spent."""
+        folder = generator_folder(self.generator)
+        for method in chosen:
+            part = PARTS.get(method)
+            if part is not None and not (folder / part[1]).is_file():
+                name, _, command = part
+                raise DganError(
+                    f"method {method} needs the {name} of generator {self.generator}, which has "
+                    f"none; `dgan-backend generator {command} {self.generator}` trains one, or "
+                    f"choose other --methods."
+                )
 
     def key(self, method: str, count: int, choice: dict[str, Any] | None = None) -> str:
         """Of all that a method's results depend on, beside code; others are not used."""
@@ -146,8 +164,7 @@ def _data(ruler: Ruler) -> FewShotSet:
 @lru_cache(maxsize=1)
 def _backbone(ruler: Ruler) -> Backbone:
     backbone = load_backbone(ruler.generator)
-    if backbone is None:
-        raise DganError(f"generator {ruler.generator} has no backbone for the student.")
+    assert backbone is not None  # see `check_parts`
     return backbone
 
 
@@ -172,7 +189,7 @@ class Results:
                 self.value = json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
                 self.value = {}
-            if not isinstance(self.value, dict) or self.value.get("format") != FORMAT:
+            if not _is_results(self.value):
                 raise DganError(f"{path} holds no results of this ruler; choose another --json.")
 
     def found(self, group: str, name: str, key: str) -> dict[str, Any] | None:
@@ -188,20 +205,38 @@ class Results:
         """The U-Net's settings at one count, if they were chosen."""
         return self.found("choices", str(count), ruler.key("choice", count))
 
-    def cell(self, ruler: Ruler, cell: Cell) -> dict[str, Any] | None:
-        """What was measured of a cell."""
-        choice = self.choice(ruler, cell.count) if cell.method in ("unet", "unets") else None
-        if choice is None and cell.method in ("unet", "unets"):
+    def key(self, ruler: Ruler, method: str, count: int) -> str | None:
+        """What cells of that method and count were kept under; None: its settings are missing."""
+        choice = self.choice(ruler, count) if method in ("unet", "unets") else None
+        if choice is None and method in ("unet", "unets"):
             return None
-        return self.found("cells", cell.name, ruler.key(cell.method, cell.count, choice))
+        return ruler.key(method, count, choice)
+
+    def measured(
+        self, ruler: Ruler, cells: Sequence[Cell]
+    ) -> Iterator[tuple[Cell, dict[str, Any] | None]]:
+        """Each cell with what is there of it."""
+        key = cache(partial(self.key, ruler))
+        for cell in cells:
+            expected = key(cell.method, cell.count)
+            yield cell, self.found("cells", cell.name, expected) if expected else None
 
     def by_method(self, ruler: Ruler, cells: Sequence[Cell]) -> Cells:
-        """What is there of these cells."""
+        """What is there of these cells, each with its `draw`."""
         found: Cells = {}
-        for cell in cells:
-            if measured := self.cell(ruler, cell):
-                found.setdefault(cell.method, {}).setdefault(cell.count, []).append(measured)
+        for cell, measured in self.measured(ruler, cells):
+            if measured is not None:
+                told = {**measured, "draw": cell.draw}
+                found.setdefault(cell.method, {}).setdefault(cell.count, []).append(told)
         return found
+
+
+def _is_results(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.get("format") == FORMAT
+        and all(isinstance(value.get(group), dict) for group in ("choices", "cells"))
+    )
 
 
 def run(
@@ -218,6 +253,7 @@ def run(
     Returns what was measured of all that was asked for.
     """
     cells = ruler.cells(chosen, counts, draws)
+    ruler.check_parts(chosen)
     data = _data(ruler)
     true = np.stack(data.test().masks)
     classes = data.partonomy.num_classes
@@ -272,7 +308,7 @@ def _compute(
     cells: Sequence[Cell],
     progress: Callable[..., Iterable[Any]],
 ) -> None:
-    missing = [cell for cell in cells if results.cell(ruler, cell) is None]
+    missing = [cell for cell, found in results.measured(ruler, cells) if found is None]
     running: dict[Future[Any], Cell] = {
         pool.submit(ruler.compute, cell, results.choice(ruler, cell.count)): cell
         for cell in missing
