@@ -79,6 +79,9 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     for command in (sample, segment):
         command.add_argument("--sheet", type=Path, help="write all side by side to this picture")
         command.add_argument("--out", type=Path, help="write each one's files into this folder")
+        command.add_argument(
+            "--exact", action="store_true", help="the interpreter reads every pixel [near borders]"
+        )
     fit = commands.add_parser("fit", help="learn parts from labeled pictures")
     fit.add_argument("pairs", type=Path, help="folder with images/ and masks/, or an npz")
     fit.add_argument("--out", type=Path, required=True, help="the version folder to write")

@@ -23,12 +23,14 @@ class PixelPrediction:
     vote          [H, W] int64: majority of the members' labels
     uncertainty   [H, W] float32: Jensen-Shannon divergence in nats
     members       how many were compared
+    read          share of the pixels that were read; the others are interpolated
     """
 
     probabilities: Tensor
     vote: Tensor
     uncertainty: Tensor
     members: int
+    read: float = 1.0
 
     @property
     def bound(self) -> float:
@@ -109,21 +111,21 @@ class Ensemble:
         shape = grid.shape
         probabilities = found[0].reshape(-1, *shape).transpose(0, 1)
         vote, uncertainty = (part.reshape(shape) for part in found[1:])
+        read = torch.ones(len(vote), dtype=torch.float64)
         if grid.stride > 1:
-            cells = doubtful_cells(vote, probabilities, uncertainty, self._bound, how)
-            fine = grid.between(cells).flatten().nonzero()[:, 0]
+            bound = largest(self.members, self.num_classes)
+            cells = doubtful_cells(vote, probabilities, uncertainty, bound, how)
+            fine = grid.between(cells)
+            read = fine.flatten(1).double().mean(dim=1) + shape[1] * shape[2] / fine[0].numel()
             probabilities = grid.interpolated(probabilities)
             vote, uncertainty = grid.nearest(vote), grid.interpolated(uncertainty)
-            if len(fine):
-                self._write(fine, (probabilities, vote, uncertainty), self._read(reader, fine))
+            index = fine.flatten().nonzero()[:, 0]
+            if len(index):
+                self._write(index, (probabilities, vote, uncertainty), self._read(reader, index))
         return [
-            PixelPrediction(p, v, u, self.members)
-            for p, v, u in zip(probabilities, vote, uncertainty, strict=True)
+            PixelPrediction(p, v, u, self.members, r)
+            for p, v, u, r in zip(probabilities, vote, uncertainty, read.tolist(), strict=True)
         ]
-
-    @property
-    def _bound(self) -> float:
-        return largest(self.members, self.num_classes)
 
     def _read(self, reader: PixelReader, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean probabilities [K, P], vote [P] and uncertainty [P] of pixels."""

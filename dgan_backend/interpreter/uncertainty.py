@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 TOP_SHARE = 0.1  # an image is as uncertain as its most uncertain tenth
 
@@ -68,10 +67,11 @@ def expected_iou(probabilities: Tensor) -> float:
     intersection over expected union with the truth, which is near the expected IoU (Nowozin,
     CVPR 2014): small parts weigh as much as large ones, as they do in what it stands for.
     """
-    said = F.one_hot(probabilities.argmax(dim=0), len(probabilities)).permute(2, 0, 1).bool()
-    right = torch.where(said, probabilities, 0.0).sum(dim=(1, 2))
-    missed = torch.where(said, 0.0, probabilities).sum(dim=(1, 2))
-    sizes = said.sum(dim=(1, 2))
+    flat, classes = probabilities.flatten(1), len(probabilities)
+    largest_one, said = flat.max(dim=0)
+    right = torch.bincount(said, weights=largest_one.double(), minlength=classes)
+    missed = flat.sum(dim=1, dtype=torch.float64) - right
+    sizes = torch.bincount(said, minlength=classes)
     return float((right / (sizes + missed).clamp_min(1e-9))[sizes > 0].mean())
 
 
