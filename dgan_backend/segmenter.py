@@ -285,11 +285,12 @@ class Segmenter:
             r = 1.0
             if errors is not None:
                 r = reconstruction_factor(float(error), errors.median, errors.limit)
-            parts.append((self._read(w, picture), r))
+            parts.append((self.read_latent(w, picture), r))
         return parts
 
     @torch.inference_mode()
-    def _read(self, w: Tensor, picture: Tensor) -> PixelPrediction:
+    def read_latent(self, w: Tensor, picture: Tensor) -> PixelPrediction:
+        """What the interpreter says of a picture [1, 3, S, S] in [-1, 1] whose latent is w."""
         maps = feature_maps(self.generator, w, self.card.maps, picture)
         height, width = picture.shape[2:]
         return self.ensemble.predict(maps, (height, width), self._refinement(min(height, width)))

@@ -74,12 +74,13 @@ def make_masks(generator: Generator, count: int = PICTURES) -> npt.NDArray[np.ui
     return cluster_masks(coarse, CLASSES, generator.resolution)
 
 
-def make_scene(config: StyleGAN2Config, settings: FitSettings | None = None) -> Scene:
-    generator = make_generator(config)
-    masks = make_masks(generator)
+def fit_masks(
+    generator: Generator, masks: npt.NDArray[np.uint8], settings: FitSettings | None = None
+) -> Ensemble:
+    """Fit on the pictures of seeds 0 to N - 1, labeled by masks [N, H, W]."""
 
     def maps_of(n: int) -> list[Tensor]:
         with torch.inference_mode():
             return generator.synthesis(latent(generator, n)).features
 
-    return Scene(generator, fit_ensemble(maps_of, masks, CLASSES, settings))
+    return fit_ensemble(maps_of, masks, CLASSES, settings)

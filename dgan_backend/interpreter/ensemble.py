@@ -12,6 +12,7 @@ from dgan_backend.interpreter.reader import FirstLayer, PixelReader
 from dgan_backend.interpreter.refine import EXACT, Grid, Refinement, doubtful_cells
 from dgan_backend.interpreter.uncertainty import jensen_shannon, largest, majority_vote
 
+_REFINED = 0.25  # of all pixels that are read, about, from coarse to fine
 _LAYERS = ("w1", "b1", "w2", "b2", "w3", "b3")
 
 
@@ -105,8 +106,9 @@ class Ensemble:
         how: every pixel is read, or as `Refinement` has it. Memory stays flat: pixels are read in
         chunks, the first layer runs at native resolution.
         """
-        reader = PixelReader(self._first_layer, features, size)
         grid = Grid(len(features[0]), size, min(how.stride, *size))
+        wanted = _REFINED if grid.stride > 1 else 1.0
+        reader = PixelReader(self._first_layer, features, size, wanted)
         found = self._read(reader, grid.index())
         shape = grid.shape
         probabilities = found[0].reshape(-1, *shape).transpose(0, 1)
@@ -164,5 +166,4 @@ class Ensemble:
 
     def _reduce(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         probabilities = logits.softmax(dim=1)
-        vote = majority_vote(logits.argmax(dim=1), self.num_classes)
-        return probabilities.mean(dim=0), vote, jensen_shannon(probabilities)
+        return probabilities.mean(dim=0), majority_vote(logits), jensen_shannon(probabilities)

@@ -41,12 +41,17 @@ class FirstLayer:
 class PixelReader:
     """N pictures whose pixels are read on a grid of `size` (H, W).
 
-    features: maps [N, C_l, H_l, W_l]. A pixel's index is (n * H + y) * W + x.
+    features: maps [N, C_l, H_l, W_l]. A pixel's index is (n * H + y) * W + x. share: of all pixels
+    that will be read, about; what is worth preparing depends on it.
     Raises ValueError when the maps are not those that the layer reads.
     """
 
     def __init__(
-        self, layer: FirstLayer, features: Sequence[Tensor], size: tuple[int, int]
+        self,
+        layer: FirstLayer,
+        features: Sequence[Tensor],
+        size: tuple[int, int],
+        share: float = 1.0,
     ) -> None:
         found = sum(f.shape[1] for f in features)
         if found != layer.num_features:
@@ -55,20 +60,21 @@ class PixelReader:
             )
         pictures = len(features[0])
         self._outputs = len(layer.weight)
-        self._bias = layer.bias.to(features[0].dtype)
-        self._tables: list[_Table] = []
         self._near: list[_Level] = []
+        tables: list[_Table] = []
         for level in _levels(layer, features):
             h, w = level.size
             few = 16 * h * w <= size[0] * size[1]
             if few and pictures * h * w * self._outputs <= _TABLE_VALUES:
                 places = _Places.of_pixels(level.size, size)
-                self._tables.append(_Table(level.size, places, level.products()))
+                tables.append(_Table(level.size, places, level.products()))
             else:
                 self._near.append(level.projected(size))
-        self._tables = _merged(self._tables, pictures, size)
+        self._tables = _merged(tables, pictures, size, share)
+        self._bias = layer.bias.to(features[0].dtype)
+        if self._tables:
+            self._tables[0].values.add_(self._bias)
         self._places = [_Places.of_pixels(level.size, size) for level in self._near]
-        self._size = size
 
     def read(self, index: Tensor) -> Iterator[Tensor]:
         """Outputs of the layer, [P', O] at a time, at pixels [P] int64, which ascend."""
@@ -82,9 +88,10 @@ class PixelReader:
                 yield self._chunk(pixels, slice(start, start + chunk), near)
 
     def _chunk(self, pixels: Tensor, part: slice, near: list[_NearLevel]) -> Tensor:
-        total = self._bias.repeat(len(pixels[part]), 1)
-        for table in self._tables:
-            total += _mixed(table.values, *table.places.of(pixels[part]))
+        mixed = [_mixed(t.values, *t.places.of(pixels[part])) for t in self._tables]
+        total = mixed[0] if mixed else self._bias.repeat(len(pixels[part]), 1)
+        for more in mixed[1:]:
+            total += more
         for level in near:
             level.add_to(total, part)
         return total
@@ -263,31 +270,36 @@ class _Table:
     values: Tensor
 
 
-def _merged(tables: list[_Table], pictures: int, size: tuple[int, int]) -> list[_Table]:
-    """Fewer tables of the same sum.
+def _merged(
+    tables: list[_Table], pictures: int, size: tuple[int, int], share: float
+) -> list[_Table]:
+    """Fewer tables of the same sum, where making them costs less than it spares.
 
     A map is linear between the middles of its pixels, (i + 1/2) / h. Where h divides r, all of
     those are among the nodes k / 2r, k = 0 ... 2r, so that the values there say it all.
     """
-    left, merged = sorted(tables, key=lambda t: t.shape), []
-    while left:
-        (h, w), outputs = left[-1].shape, left[-1].values.shape[1]
-        nodes = (2 * h + 1, 2 * w + 1)
-        fits = [t for t in left if h % t.shape[0] == 0 and w % t.shape[1] == 0]
-        count = pictures * nodes[0] * nodes[1]
-        worth = len(fits) > 2 and 2 * count <= pictures * size[0] * size[1]
-        if not worth or count * outputs > _TABLE_VALUES:
-            merged.append(left.pop())
-            continue
-        index = torch.arange(count, device=left[-1].values.device)
-        total: Tensor | None = None
-        for t in fits:
-            part = _mixed(t.values, *_Places.of_map_at_nodes(t.shape, nodes).of(index))
-            total = part if total is None else total.add_(part)
-        assert total is not None
-        merged.append(_Table(nodes, _Places.of_nodes(nodes, size), total))
-        left = [t for t in left if all(t is not fit for fit in fits)]
-    return merged
+    wanted = share * pictures * size[0] * size[1]
+    best, chosen = 0.0, None
+    for largest in tables:
+        fits = [t for t in tables if _divides(t.shape, largest.shape)]
+        count = pictures * (2 * largest.shape[0] + 1) * (2 * largest.shape[1] + 1)
+        spared = wanted * (len(fits) - 1) - count * len(fits)
+        if spared > best and count * largest.values.shape[1] <= _TABLE_VALUES:
+            best, chosen = spared, (largest.shape, fits)
+    if chosen is None:
+        return tables
+    (h, w), fits = chosen
+    nodes = (2 * h + 1, 2 * w + 1)
+    index = torch.arange(pictures * nodes[0] * nodes[1], device=fits[0].values.device)
+    total = torch.zeros(len(index), fits[0].values.shape[1]).to(fits[0].values)
+    for t in fits:
+        total += _mixed(t.values, *_Places.of_map_at_nodes(t.shape, nodes).of(index))
+    merged = _Table(nodes, _Places.of_nodes(nodes, size), total)
+    return [merged, *(t for t in tables if all(t is not fit for fit in fits))]
+
+
+def _divides(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return other[0] % one[0] == 0 and other[1] % one[1] == 0
 
 
 class _NearLevel:
