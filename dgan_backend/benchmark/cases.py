@@ -137,7 +137,7 @@ def labeled(scene: Scene, seeds: Sequence[int], how: Refinement | None) -> list[
     return found
 
 
-def agreement(pairs: Sequence[tuple[PixelPrediction, PixelPrediction]]) -> dict[str, float]:
+def agreement(pairs: Sequence[tuple[PixelPrediction, PixelPrediction]]) -> dict[str, Any]:
     """How the first of each pair stands to the second, which is exact."""
     classes = len(pairs[0][0].probabilities)
     near, exact = (
@@ -146,7 +146,7 @@ def agreement(pairs: Sequence[tuple[PixelPrediction, PixelPrediction]]) -> dict[
     counts = metrics.confusion(exact.ravel(), near.ravel(), classes)
     ious = metrics.class_iou(counts)
     uncertainty = [[image_uncertainty(p.uncertainty.numpy()) for p in pair] for pair in pairs]
-    ranks = metrics.spearman(*np.array(uncertainty).T) if len(pairs) > 2 else float("nan")
+    ranks = metrics.spearman(*np.array(uncertainty).T) if len(pairs) > 2 else None
     return {
         "agreement": float((near == exact).mean()),
         "worst_class_iou": float(np.nanmin(ious)),

@@ -16,12 +16,18 @@ _SOME = 20_000  # pixels that directions and centres are found on
 
 
 def kmeans(points: Tensor, count: int, seed: int = 0) -> Tensor:
-    """Lloyd's algorithm: points [P, D] float32 -> centres [count, D], begun at random points.
+    """Lloyd's algorithm: points [P, D] float32 -> centres [count, D].
 
-    A centre that no point is nearest to moves to the point that is farthest from its own.
+    Begun at points that are drawn by the square of their distance to those drawn before (Arthur
+    and Vassilvitskii, 2007). A centre that no point is nearest to moves to the point that is
+    farthest from its own.
     """
     random = torch.Generator().manual_seed(seed)
-    centres = points[torch.randperm(len(points), generator=random)[:count]].clone()
+    centres = points[torch.randint(len(points), (1,), generator=random)]
+    while len(centres) < count:
+        away = torch.cdist(points, centres).min(dim=1).values.square()
+        drawn = torch.multinomial(away.clamp_min(1e-12), 1, generator=random)
+        centres = torch.cat([centres, points[drawn]])
     for _ in range(_ROUNDS):
         distance, nearest = torch.cdist(points, centres).min(dim=1)
         sums = torch.zeros_like(centres).index_add_(0, nearest, points)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from dgan_backend.generators.native import write_json
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
 from dgan_backend.interpreter import FitSettings
 
+Run = Callable[..., dict[str, Any]]
 KEYS = (
     "generator", "resolution", "image_s", "labeled_s", "labeled_exact_s", "reference_s",
     "labeled_over_image", "reference_over_labeled", "agreement", "worst_class_iou",
@@ -29,8 +30,12 @@ KEYS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured. randoms: generators with random weights, and pictures of each; fit: the
-    resolution whose fit is told; steps: of the original's fit; shipped: pictures of it."""
+    """What is measured.
+
+    randoms: generators with random weights, and pictures of each. fit: the resolution whose fit is
+    told; steps: of the original's. version: one with an encoder, or "" for none; shipped: pictures
+    of it; rounds: that its picture from outside is inverted.
+    """
 
     randoms: tuple[tuple[StyleGAN2Config, int], ...]
     fit: int
@@ -68,38 +73,29 @@ def benchmark(args: argparse.Namespace) -> int:
     return 0
 
 
-def measure(plan: Plan) -> dict[str, Any]:
-    """cases, fit, invert and machine, as `--json` has them."""
+def measure(plan: Plan, run: Run = apart) -> dict[str, Any]:
+    """cases, fit, invert and machine, as `--json` has them. run: one part, and tells its memory."""
     at = machine()
     found: list[dict[str, Any]] = []
     fit: dict[str, Any] = {}
-    steps = tqdm(total=1 + 4 * (1 + len(plan.randoms)), unit="step")
-    with tempfile.TemporaryDirectory() as folder, steps:
-        for config, pictures in plan.randoms:
-            case = Case(
-                config=config,
-                fitted=Path(folder, f"{config.resolution}.safetensors"),
-                pictures=pictures,
-            )
-            fitted = apart(cases.fit_scene, config, case.fitted, plan.settings)
-            steps.update()
+    invert: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for config, pictures in tqdm(plan.randoms, desc="random weights", unit="generator"):
+            path = Path(folder, f"{config.resolution}.safetensors")
+            fitted = run(cases.fit_scene, config, path, plan.settings)
             if config.resolution == plan.fit:
-                fit = _fit(config, plan, fitted)
-            found.append(_case(case, steps))
-        shipped = Case(plan.version, pictures=plan.shipped, batch=8)
-        found.insert(0, _case(shipped, steps))
-        invert = apart(cases.invert_and_label, plan.version, plan.rounds)
-        steps.update()
+                told = cases.fit_reference(config, plan.settings, plan.steps)
+                fit = {"pictures": PICTURES, "resolution": config.resolution, **fitted, **told}
+            found.append(_case(Case(config=config, fitted=path, pictures=pictures), run))
+    if plan.version:
+        found.insert(0, _case(Case(plan.version, pictures=plan.shipped, batch=8), run))
+        invert = run(cases.invert_and_label, plan.version, plan.rounds)
     return {"cases": found, "fit": fit, "invert": invert, "machine": at}
 
 
-def _case(case: Case, steps: tqdm[Any]) -> dict[str, Any]:
-    parts = []
-    for part in _parts(case):
-        parts.append(part)
-        steps.update()
-    compared, alone, reference = parts
-    whole = reference["reference_rows"] == compared["resolution"]
+def _case(case: Case, run: Run) -> dict[str, Any]:
+    compared = cases.compare(case)
+    alone, reference = run(cases.memory, case), run(cases.reference, case)
     missing = reference["feature_bytes"] - reference["held_bytes"]
     told = {
         **compared,
@@ -107,19 +103,7 @@ def _case(case: Case, steps: tqdm[Any]) -> dict[str, Any]:
         "reference_over_labeled": reference["reference_s"] / compared["labeled_s"],
         "peak_bytes": alone["peak_bytes"],
         "reference_peak_bytes": reference["peak_bytes"] + missing,
-        "reference_whole": whole,
+        "reference_whole": reference["reference_rows"] == compared["resolution"],
         "reference_same": reference["same"],
     }
     return {key: told[key] for key in (*KEYS, *sorted(set(told) - set(KEYS)))}
-
-
-def _parts(case: Case) -> Iterator[dict[str, Any]]:
-    yield apart(cases.compare, case)
-    yield apart(cases.memory, case)
-    yield apart(cases.reference, case)
-
-
-def _fit(config: StyleGAN2Config, plan: Plan, fitted: dict[str, Any]) -> dict[str, Any]:
-    told = {"pictures": PICTURES, "resolution": config.resolution, **fitted}
-    reference = apart(cases.fit_reference, config, plan.settings, plan.steps)
-    return {**told, **{key: reference[key] for key in ("reference_s", "reference_bytes", "steps")}}

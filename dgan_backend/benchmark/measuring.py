@@ -39,15 +39,15 @@ def peak_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def here(run: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+    """What `run` returns, and the peak memory of this process as `peak_bytes`."""
+    return {**run(*args), "peak_bytes": peak_bytes()}
+
+
 def apart(run: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
-    """What `run` returns in a new process, and its peak memory as `peak_bytes`."""
+    """As `here`, in a new process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measured, run, args).result()
-
-
-def _measured(run: Callable[..., dict[str, Any]], args: tuple[Any, ...]) -> dict[str, Any]:
-    value = run(*args)
-    return {**value, "peak_bytes": peak_bytes()}
+        return pool.submit(here, run, *args).result()
 
 
 def available_bytes() -> int:

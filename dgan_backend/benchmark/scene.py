@@ -50,7 +50,7 @@ def make_generator(config: StyleGAN2Config) -> Generator:
     for name, value in generator.named_parameters():
         if name.endswith("noise_strength"):
             value.data.fill_(_NOISE)
-    return generator.eval().requires_grad_(False)
+    return generator.at_rest()
 
 
 def paper_config(resolution: int) -> StyleGAN2Config:

@@ -58,7 +58,7 @@ class PixelReader:
             raise ValueError(
                 f"maps have {found} channels, the interpreter reads {layer.num_features}."
             )
-        pictures = len(features[0])
+        pictures, device = len(features[0]), features[0].device
         self._outputs = len(layer.weight)
         self._near: list[_Level] = []
         tables: list[_Table] = []
@@ -66,7 +66,7 @@ class PixelReader:
             h, w = level.size
             few = 16 * h * w <= size[0] * size[1]
             if few and pictures * h * w * self._outputs <= _TABLE_VALUES:
-                places = _Places.of_pixels(level.size, size)
+                places = _Places.of_pixels(level.size, size, device)
                 tables.append(_Table(level.size, places, level.products()))
             else:
                 self._near.append(level.projected(size))
@@ -74,7 +74,7 @@ class PixelReader:
         self._bias = layer.bias.to(features[0].dtype)
         if self._tables:
             self._tables[0].values.add_(self._bias)
-        self._places = [_Places.of_pixels(level.size, size) for level in self._near]
+        self._places = [_Places.of_pixels(level.size, size, device) for level in self._near]
 
     def read(self, index: Tensor) -> Iterator[Tensor]:
         """Outputs of the layer, [P', O] at a time, at pixels [P] int64, which ascend."""
@@ -108,10 +108,12 @@ class ProjectedMaps:
             entry = list(basis.T.split([f.shape[1] for f in group]))
             shape = (group[0].shape[2], group[0].shape[3])
             values = _Level(shape, [_rows(f) for f in group], entry, None).products()
-            self._tables.append(_Table(shape, _Places.of_pixels(shape, size), values))
+            places = _Places.of_pixels(shape, size, values.device)
+            self._tables.append(_Table(shape, places, values))
 
     def at(self, index: Tensor) -> Tensor:
         """At pixels [P] int64, y * W + x: [P, sum R_g]."""
+        index = index.to(self._tables[0].values.device)
         return torch.cat([_mixed(t.values, *t.places.of(index)) for t in self._tables], dim=1)
 
 
@@ -213,28 +215,34 @@ class _Places:
     columns: tuple[Tensor, Tensor]
 
     @classmethod
-    def of_pixels(cls, shape: tuple[int, int], size: tuple[int, int]) -> _Places:
+    def of_pixels(
+        cls, shape: tuple[int, int], size: tuple[int, int], device: torch.device
+    ) -> _Places:
         """The map's values are those of the middles of its pixels."""
         rows, columns = (
-            _between((torch.arange(n) + 0.5) * (h / n) - 0.5, h)
+            _between((torch.arange(n, device=device) + 0.5) * (h / n) - 0.5, h)
             for h, n in zip(shape, size, strict=True)
         )
         return cls(shape, rows, columns)
 
     @classmethod
-    def of_nodes(cls, shape: tuple[int, int], size: tuple[int, int]) -> _Places:
+    def of_nodes(
+        cls, shape: tuple[int, int], size: tuple[int, int], device: torch.device
+    ) -> _Places:
         """The map's values are those of k / (shape - 1) of the picture, from edge to edge."""
         rows, columns = (
-            _between((torch.arange(n) + 0.5) * ((h - 1) / n), h)
+            _between((torch.arange(n, device=device) + 0.5) * ((h - 1) / n), h)
             for h, n in zip(shape, size, strict=True)
         )
         return cls(shape, rows, columns)
 
     @classmethod
-    def of_map_at_nodes(cls, shape: tuple[int, int], nodes: tuple[int, int]) -> _Places:
+    def of_map_at_nodes(
+        cls, shape: tuple[int, int], nodes: tuple[int, int], device: torch.device
+    ) -> _Places:
         """The nodes k / (nodes - 1) of the picture among a map's pixels."""
         rows, columns = (
-            _between(torch.arange(n) * (h / (n - 1)) - 0.5, h)
+            _between(torch.arange(n, device=device) * (h / (n - 1)) - 0.5, h)
             for h, n in zip(shape, nodes, strict=True)
         )
         return cls(shape, rows, columns)
@@ -290,11 +298,12 @@ def _merged(
         return tables
     (h, w), fits = chosen
     nodes = (2 * h + 1, 2 * w + 1)
-    index = torch.arange(pictures * nodes[0] * nodes[1], device=fits[0].values.device)
+    device = fits[0].values.device
+    index = torch.arange(pictures * nodes[0] * nodes[1], device=device)
     total = torch.zeros(len(index), fits[0].values.shape[1]).to(fits[0].values)
     for t in fits:
-        total += _mixed(t.values, *_Places.of_map_at_nodes(t.shape, nodes).of(index))
-    merged = _Table(nodes, _Places.of_nodes(nodes, size), total)
+        total += _mixed(t.values, *_Places.of_map_at_nodes(t.shape, nodes, device).of(index))
+    merged = _Table(nodes, _Places.of_nodes(nodes, size, device), total)
     return [merged, *(t for t in tables if all(t is not fit for fit in fits))]
 
 
