@@ -53,6 +53,7 @@ def test_the_shipped_version_is_right_and_knows_where_it_is_not() -> None:
     measured = measure_version(segmenter, judge(segmenter, pairs), [0.0])
     assert measured["miou"] > 0.75
     assert measured["auroc"] > 0.85
+    assert measured["median_score"] > 0.6
     assert measured["pictures"][0]["miou"] is None
     json.dumps(measured, allow_nan=False)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from dgan_backend import metrics
@@ -151,6 +153,20 @@ def test_framing_is_reversible(size: tuple[int, int]) -> None:
     assert (square == 255).sum() == 64 * 64 - mask.size
     one_hot = torch.from_numpy(np.stack([square == 0, square == 1]).astype(np.float32))
     assert np.array_equal(frame.labels(one_hot), mask)
+
+
+@given(
+    st.integers(1, 90), st.integers(1, 90), st.integers(1, 9), st.integers(1, 5), st.integers(0, 99)
+)
+def test_labels_are_the_likeliest_after_resizing(
+    height: int, width: int, resolution: int, classes: int, seed: int
+) -> None:
+    """As if all of it were resized; pixels between equals are not, so that large ones are fast."""
+    random = torch.Generator().manual_seed(seed)
+    probabilities = torch.randn(classes, resolution, resolution, generator=random).softmax(dim=0)
+    frame = Frame(height, width)
+    each = np.stack([frame.map(one) for one in probabilities])
+    assert np.array_equal(frame.labels(probabilities), each.argmax(axis=0))
 
 
 @pytest.mark.parametrize("size", [(40, 64), (64, 10), (64, 64), (9, 31)], ids=str)

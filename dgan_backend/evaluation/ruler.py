@@ -19,6 +19,7 @@ from dgan_backend import metrics
 from dgan_backend.errors import DganError
 from dgan_backend.evaluation import methods
 from dgan_backend.evaluation.few_shot import (
+    COUNTS,
     DRAWS,
     SEEDS,
     Cell,
@@ -243,7 +244,7 @@ def run(
     ruler: Ruler,
     results: Results,
     chosen: Sequence[str] = METHODS,
-    counts: Sequence[int] = (),
+    counts: Sequence[int] = COUNTS,
     draws: int = DRAWS,
     jobs: int = 1,
     progress: Callable[..., Iterable[Any]] = lambda items, total: items,

@@ -61,30 +61,56 @@ class Frame:
         return np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.NEAREST))
 
     def labels(self, probabilities: Tensor) -> npt.NDArray[np.uint8]:
-        """[K, R, R] on the square -> [H, W] uint8: resized bilinearly, then the likeliest."""
-        rows = max(1, _TILE_VALUES // (len(probabilities) * self.width))
-        parts = []
-        for top in range(0, self.height, rows):
-            bottom = min(top + rows, self.height)
-            part = self._resample(probabilities, top, bottom)
-            parts.append(part.argmax(dim=0).to(torch.uint8).cpu().numpy())
-        return np.concatenate(parts)
+        """[K, R, R] on the square -> [H, W] uint8: resized bilinearly, then the likeliest.
+
+        A mean of neighbours that agree on the likeliest class has that class, too, so only
+        pixels between neighbours that do not are resized.
+        """
+        likeliest = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        resolution = len(likeliest)
+        y = self._above(np.arange(self.top, self.top + self.height), resolution)
+        x = self._above(np.arange(self.left, self.left + self.width), resolution)
+        padded = np.pad(likeliest, 1, mode="edge")  # cell [i, j] lies between i, j and i + 1, j + 1
+        corner = padded[:-1, :-1]
+        mixed = (
+            (corner != padded[1:, :-1]) | (corner != padded[:-1, 1:]) | (corner != padded[1:, 1:])
+        )
+        labels = corner[y][:, x]
+        rows, columns = np.nonzero(mixed[y][:, x])
+        several = max(1, _TILE_VALUES // len(probabilities))
+        for begin in range(0, len(rows), several):
+            part = slice(begin, begin + several)
+            at = self._places(rows[part], columns[part])[None]
+            found = self._resample(probabilities, at)[:, 0].argmax(dim=0)
+            labels[rows[part], columns[part]] = found.to(torch.uint8).cpu().numpy()
+        return labels
 
     def map(self, values: Tensor) -> npt.NDArray[np.float32]:
         """[R, R] on the square -> [H, W] float32, resized bilinearly."""
-        return self._resample(values[None].float(), 0, self.height)[0].cpu().numpy()
+        at = self._places(np.arange(self.height)[:, None], np.arange(self.width)[None])
+        return self._resample(values[None].float(), at)[0].cpu().numpy()
 
     def _margins(self) -> tuple[tuple[int, int], tuple[int, int]]:
         bottom = self.side - self.height - self.top
         return (self.top, bottom), (self.left, self.side - self.width - self.left)
 
-    def _resample(self, values: Tensor, top: int, bottom: int) -> Tensor:
-        """Rows top..bottom of the picture from [K, R, R] on the square."""
-        rows = torch.arange(top, bottom) + self.top + 0.5
-        columns = torch.arange(self.width) + self.left + 0.5
-        y = (rows / self.side * 2 - 1)[:, None].expand(-1, self.width)
-        x = (columns / self.side * 2 - 1)[None].expand(bottom - top, -1)
-        grid = torch.stack([x, y], dim=-1)[None].to(values.device)
+    def _above(self, along: npt.NDArray[np.intp], resolution: int) -> npt.NDArray[np.intp]:
+        """Of pixels of the square: the cell between two values of [resolution] that each is in.
+
+        Cell 0 lies before the first value, cell i between the values i - 1 and i.
+        """
+        at = (along + 0.5) / self.side * resolution - 0.5
+        return np.floor(at).astype(np.intp) + 1
+
+    def _places(self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> Tensor:
+        """Pixels of the picture, two arrays that broadcast, on the square: [..., 2] in [-1, 1]."""
+        y = torch.from_numpy(rows + self.top + 0.5).float() / self.side * 2 - 1
+        x = torch.from_numpy(columns + self.left + 0.5).float() / self.side * 2 - 1
+        return torch.stack(torch.broadcast_tensors(x, y), dim=-1)
+
+    @staticmethod
+    def _resample(values: Tensor, places: Tensor) -> Tensor:
+        """[K, R, R] on the square at places [H, W, 2]: [K, H, W]."""
         return torch.nn.functional.grid_sample(
-            values[None], grid, padding_mode="border", align_corners=False
+            values[None], places[None].to(values.device), padding_mode="border", align_corners=False
         )[0]
