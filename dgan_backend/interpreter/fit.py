@@ -21,6 +21,7 @@ _BN_EPS = 1e-5
 _FEATURE_BYTES = 640 * 2**20  # gathered features of all members, float16
 _BASIS_PICTURES = 8  # that principal directions are found on
 _BASIS_PIXELS = 2048  # of each of them
+_FEW_FEATURES = 1024
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class FitSettings:
     """members: M. pixels: drawn for each member (fewer when features are many, see memory).
 
     steps x batch pixels are seen by each member at Adam's rate, which falls as a half cosine.
-    hidden: widths of the two hidden layers; None = 128, 32 below 32 classes, else 256, 128
-    (datasetGAN_release). prior: strength of the log-prior correction in [0, 1]; 1 gives the most
-    right pixels, 0 the most of small parts, and 0.5 the best mean IoU on toonhead. directions: so
-    many principal ones of the maps of each size are read; 0 = all features as they are.
+    hidden: widths of the two hidden layers; None = as `widths` has it. prior: strength of the
+    log-prior correction in [0, 1]; 1 gives the most right pixels, 0 the most of small parts, and
+    0.5 the best mean IoU on toonhead. directions: so many principal ones of the maps of each size
+    are read; 0 = all features as they are.
     """
 
     members: int = 10
@@ -41,8 +42,19 @@ class FitSettings:
     rate: float = 1e-3
     hidden: tuple[int, int] | None = None
     prior: float = 0.5
-    directions: int = 0
+    directions: int = 64
     seed: int = 0
+
+
+def paper_widths(classes: int) -> tuple[int, int]:
+    """Of the two hidden layers (datasetGAN_release)."""
+    return (128, 32) if classes < 32 else (256, 128)
+
+
+def widths(features: int, classes: int) -> tuple[int, int]:
+    """As `paper_widths`; but 32, 32 for the few features of a small generator, where wider layers
+    cost more than the picture and are no better."""
+    return (32, 32) if features < _FEW_FEATURES and classes < 32 else paper_widths(classes)
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,8 @@ def fit_ensemble(
         mean, deviation = _input_scale(samples)
         network: _TrainedMembers | _ContinuedMembers
         if begin is None:
+            read = sum(basis.shape[1] for basis in bases) or samples.features.shape[2]
+            settings = replace(settings, hidden=settings.hidden or widths(read, num_classes))
             network = _TrainedMembers(samples.features.shape[2], num_classes, settings, mean.device)
         else:
             network = _ContinuedMembers(begin, mean, deviation, settings.prior)
@@ -192,7 +206,7 @@ class _TrainedMembers(torch.nn.Module):
 
     def __init__(self, d: int, classes: int, settings: FitSettings, device: torch.device) -> None:
         super().__init__()
-        first, second = settings.hidden or ((128, 32) if classes < 32 else (256, 128))
+        first, second = settings.hidden or widths(d, classes)
         m = settings.members
         sizes = [(first, d), (second, first), (classes, second)]
         self.weights = torch.nn.ParameterList(

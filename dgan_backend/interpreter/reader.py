@@ -196,10 +196,15 @@ def _weights(layer: FirstLayer, channels: list[int]) -> list[tuple[Tensor, Tenso
     if [basis.shape[1] for basis in layer.bases] != channels:
         raise ValueError("maps have other sizes than those that the interpreter was fitted on.")
     parts = layer.weight.split([len(basis) for basis in layer.bases], dim=1)
-    return [
-        (basis.T.contiguous(), part.T.contiguous())
-        for basis, part in zip(layer.bases, parts, strict=True)
-    ]
+    return [_in_turn(basis, part) for basis, part in zip(layer.bases, parts, strict=True)]
+
+
+def _in_turn(basis: Tensor, part: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A basis [R, C] and the weight after it [O, R], multiplied out where that is less work."""
+    (r, c), o = basis.shape, len(part)
+    if c * o <= r * (c + o):
+        return basis.T @ part.T, None
+    return basis.T.contiguous(), part.T.contiguous()
 
 
 @dataclass(frozen=True)
