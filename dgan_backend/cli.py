@@ -236,13 +236,21 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         help="of refinement, one row each; 0: the encoder alone [0 10 30 50 200]",
     )
     inversion.add_argument(
+        "--rate", type=float, default=0.03, help="largest rate of a step [%(default)s]"
+    )
+    inversion.add_argument(
         "--perceptual", type=float, default=0.0, help="weight of the encoder's maps [%(default)s]"
     )
     inversion.add_argument(
         "--maps", choices=("generator", "generator+picture"), default="generator",
         help="what the interpreter reads [%(default)s]",
     )  # fmt: skip
-    inversion.add_argument("--json", type=Path, help="all measures of each row")
+    inversion.add_argument(
+        "--json",
+        type=Path,
+        default=Path("inversion.json"),
+        help="all measures of each row; those that it holds are not computed again [%(default)s]",
+    )
     inversion.set_defaults(run=partial(_evaluate, "inversion"))
     for command in (few_shot, causes, inversion):
         command.add_argument(

@@ -358,6 +358,15 @@ def test_steps_of_refinement_are_compared(
     assert [row["steps"] for row in rows] == [0, 3]
     assert rows[1]["error"] < rows[0]["error"]
     assert "| encoder alone | " in capsys.readouterr().out
+    rows[0]["error"] = 0.125
+    told.write_text(json.dumps({**json.loads(told.read_text()), "rows": rows}))
+    assert main([*command, *more, "--steps", "0"]) == 0  # is there: taken as it is
+    assert "0.1250" in capsys.readouterr().out
+    assert main([*command, *more, "--rate", "0.1"]) == 0  # but not of another rate
+    assert len(json.loads(told.read_text())["rows"]) == 3
+    told.write_text("{}")
+    assert main([*command, *more]) == 2
+    assert "holds no rows" in capsys.readouterr().err
 
 
 def test_tables_and_plot_show_every_method(tmp_path: Path) -> None:

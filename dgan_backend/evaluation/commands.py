@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-import numpy as np
 from tqdm import tqdm
 
 from dgan_backend.errors import DganError
 from dgan_backend.evaluation import methods, report
 from dgan_backend.evaluation.causes import load_person, tell_apart
-from dgan_backend.evaluation.few_shot import LABELS, Cell, FewShotSet, measure
+from dgan_backend.evaluation.few_shot import LABELS, FewShotSet
+from dgan_backend.evaluation.refinement import Refinements, compare
 from dgan_backend.evaluation.ruler import Results, Ruler, run
 from dgan_backend.evaluation.version import judge, measure_version, scores_of
 from dgan_backend.generators import load_generator
@@ -71,20 +71,12 @@ def inversion(args: argparse.Namespace) -> int:
     data = FewShotSet.load(args.pairs, args.partonomy, args.test)
     generator = load_generator(args.generator)
     encoder, errors = load_encoder(args.generator)
-    rows = []
-    for steps in tqdm(args.steps, unit="row"):
-        settings = InversionSettings(steps=steps, perceptual=args.perceptual)
-        latents = methods.inverted(data, generator, encoder, errors, settings)
-        for draw in range(args.draws):
-            cell = Cell("interpreter", LABELS, draw)
-            outcome = methods.interpreter(data, cell, generator, latents, args.maps)
-            true = np.stack(data.test().masks)
-            told = {"steps": steps, "draw": draw, "error": latents.error}
-            told["inversion_seconds"] = latents.seconds
-            rows.append({**told, **measure(true, outcome, data.partonomy.num_classes)})
-    print(report.inversion(rows))
-    if args.json:
-        write_json(args.json, {"perceptual": args.perceptual, "maps": args.maps, "rows": rows})
+    refinements = Refinements(data, generator, encoder, errors, args.maps, args.draws)
+    each = [
+        InversionSettings(steps=steps, rate=args.rate, perceptual=args.perceptual)
+        for steps in args.steps
+    ]
+    print(report.inversion(compare(refinements, each, args.json, partial(tqdm, unit="row"))))
     return 0
 
 

@@ -166,10 +166,10 @@ def causes(found: dict[str, dict[str, float]]) -> str:
 def inversion(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: mIoU of the interpreter and seconds a picture, by steps of refinement."""
     table = [["refinement steps", "mIoU, %", "mean difference to the picture", "a picture, s"]]
-    for steps in sorted({row["steps"] for row in rows}):
-        here = [row for row in rows if row["steps"] == steps]
-        error, seconds = _number(here, "error", 1, 4), _number(here, "picture_seconds", 1, 2)
-        table.append([str(steps or "encoder alone"), _spread(here, "miou"), error, seconds])
+    for row in rows:
+        seconds = _number(row["draws"], "picture_seconds", 1, 2)
+        steps = str(row["steps"] or "encoder alone")
+        table.append([steps, _spread(row["draws"], "miou"), f"{row['error']:.4f}", seconds])
     return _markdown(table)
 
 
