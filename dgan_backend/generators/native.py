@@ -129,7 +129,9 @@ class Generator(nn.Module):
         """Itself, for use rather than for training: without gradients of the weights, which lie as
         convolutions are fastest."""
         if self.network.channels_last:
-            self.network.to(memory_format=torch.channels_last)
+            for parameter in self.network.parameters():
+                if parameter.ndim == 4:
+                    parameter.data = parameter.data.to(memory_format=torch.channels_last)
         return self.eval().requires_grad_(False)
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:

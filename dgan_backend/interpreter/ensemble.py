@@ -80,9 +80,9 @@ class Ensemble:
     def from_tensors(cls, tensors: dict[str, Tensor], device: str = "cpu") -> Ensemble:
         """Raises KeyError that names a missing tensor."""
         count = sum(name.startswith("basis") for name in tensors)
-        layers = [tensors[name].float().to(device) for name in _LAYERS]
-        bases = (tensors[f"basis{number}"].float().to(device) for number in range(count))
-        return cls(*layers, bases=tuple(bases))
+        bases = tuple(tensors[f"basis{number}"].float().to(device) for number in range(count))
+        w1, b1, w2, b2, w3, b3 = (tensors[name].float().to(device) for name in _LAYERS)
+        return cls(w1, b1, w2, b2, w3, b3, bases)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Pixel features [P, D] -> logits of each member [M, K, P]."""
