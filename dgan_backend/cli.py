@@ -18,6 +18,7 @@ from dgan_backend import (
     partonomy_commands,
     project_commands,
     push_commands,
+    synthesize_command,
     version_commands,
 )
 from dgan_backend.arguments import natural, positive, seed
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     partonomy_commands.add_commands(commands)
     version_commands.add_commands(commands)
     push_commands.add_command(commands)
+    synthesize_command.add_command(commands)
     migration_commands.add_commands(commands)
     project_commands.add_commands(commands)
     doctor_command.add_command(commands)
@@ -234,9 +236,6 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         nargs="+",
         default=[0, 10, 30, 50, 200],
         help="of refinement, one row each; 0: the encoder alone [0 10 30 50 200]",
-    )
-    inversion.add_argument(
-        "--rate", type=float, default=0.03, help="largest rate of a step [%(default)s]"
     )
     inversion.add_argument(
         "--perceptual", type=float, default=0.0, help="weight of the encoder's maps [%(default)s]"

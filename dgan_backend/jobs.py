@@ -31,7 +31,7 @@ from dgan_backend.supervision.processes import die_with_parent
 from dgan_backend.supervision.standby import Standby, given, receive
 
 # A worker empties the first one first.
-QUEUES = {work: f"dgan-{work}" for work in ("train", "label", "check", "make")}
+QUEUES = {work: f"dgan-{work}" for work in ("train", "label", "check", "make", "synthesize")}
 _TIMEOUT = 6 * 3600  # seconds, for one job
 _HURRIED_SECONDS = 1.0
 _NICE = 5  # the web process comes first
@@ -148,6 +148,14 @@ def work_on(uid: str, work: str) -> None:
     from dgan_backend.loop.work import do
 
     do(Bench.open(settings, client), uid, work)  # type: ignore[arg-type]
+
+
+def make_shards(url: str, key: str, number: int) -> None:
+    """The job: part of a data set, see factory/shift.py."""
+    from dgan_backend.factory.shift import work
+
+    settings = Settings.from_env()
+    work(settings, connect(settings), url, key, number)
 
 
 def run_worker(settings: Settings, burst: bool = False) -> int:

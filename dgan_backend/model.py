@@ -24,7 +24,7 @@ _BASE_IS_2 = "project_id" in inspect.signature(LabelStudioMLBase.__init__).param
 def shared_predictor() -> Predictor:
     """The predictor of a process that was not given one, with settings from the environment."""
     settings = Settings.from_env()
-    return Predictor(settings, Registry(settings.model_dir, settings.device))
+    return Predictor(settings, Registry.of(settings))
 
 
 class DganModel(LabelStudioMLBase):

@@ -67,13 +67,13 @@ def _forget(args: argparse.Namespace) -> int:
     from dgan_backend.registry import Registry
 
     settings, board = Settings.from_env(), _board(args)
-    registry = Registry(settings.model_dir)
+    registry = Registry.of(settings)
     connected = {connection.uid for connection in board.connections()} if board else set()
     by_hand = {str(kept.project) for kept in registry.versions() if not kept.uid}
     trained = {kept.uid for kept in registry.versions() if kept.uid}
-    inverted = projects_with_latents(settings.model_dir)
+    inverted = projects_with_latents(settings.models)
     uid = _uid(args.project, _all(connected | trained | inverted, by_hand))
-    latents = latents_of(settings.model_dir, uid)
+    latents = latents_of(settings.models, uid)
     number = int(uid.partition(".")[0])
     alone = not any(_is_of(other, str(number)) for other in connected | trained if other != uid)
     versions = [k.name for k in registry.versions(number) if alone or k.uid == uid]
@@ -85,7 +85,7 @@ def _forget(args: argparse.Namespace) -> int:
         return 1
     if board is not None:
         _forget_on_board(board, uid)
-    twins = Twins(settings.model_dir)
+    twins = Twins.of_settings(settings)
     gone = registry.forget(number, "" if alone else uid)
     for version in gone:
         twins.delete(version)

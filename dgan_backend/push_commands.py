@@ -124,11 +124,11 @@ def _serving(settings: Settings, project: Project) -> Segmenter:
     from dgan_backend.registry import Registry
 
     assert project.binding is not None
-    registry = Registry(settings.model_dir, settings.device)
+    registry = Registry.of(settings)
     version = registry.current(project.binding.partonomy, project.number, project.uid)
     if version is None:
         raise DganError(
-            f"Project {project.number} has no version in {settings.model_dir} yet, so nothing is "
+            f"Project {project.number} has no version in {settings.models} yet, so nothing is "
             "known of its parts; submit a few annotations first. If it has one elsewhere, set "
             "MODEL_DIR as the backend has it."
         )

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -18,6 +19,9 @@ from dgan_backend.generators.native import write_json
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.records import version_name
 from dgan_backend.segmenter import Segmenter, shipped_versions
+from dgan_backend.settings import Settings
+from dgan_backend.sharing import Shared
+from dgan_backend.storage import Storage
 from dgan_backend.versions import CARD, Source, read_sources
 
 _LOADED = 8  # versions held in memory
@@ -44,12 +48,18 @@ class Registry:
     threads, and together with other processes: what is current is read from disk every time.
     """
 
-    def __init__(self, model_dir: Path, device: str = "cpu") -> None:
+    def __init__(self, model_dir: Path, device: str = "cpu", shared: Shared | None = None) -> None:
+        """shared: where `model_dir` mirrors storage that several machines share."""
         self._model_dir = model_dir
         self._device = device
+        self._shared = shared
         self._loaded: OrderedDict[str, Segmenter] = OrderedDict()
         self._kept: dict[Path, tuple[tuple[int, int], Kept]] = {}  # by card, with its stamp
         self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Registry:
+        return cls(settings.model_dir, settings.device, Shared.of(settings))
 
     def current(
         self, partonomy: Partonomy, project: int | None = None, uid: str = ""
@@ -88,6 +98,8 @@ class Registry:
     def _names(self, project: int | None) -> list[str]:
         """Of folders that may be versions. Asked for with every request, so without globs."""
         prefix = "p" if project is None else f"p{project}-"
+        if self._shared is not None:
+            self._shared.pull()
         try:
             names = os.listdir(self._model_dir)
         except OSError:
@@ -102,20 +114,32 @@ class Registry:
     def publish(self, segmenter: Segmenter, *, current: bool) -> None:
         """Write a version whole, and make it current. One that is not held back is current as soon
         as its folder is there: a process that is killed right then has lost nothing."""
-        segmenter.save(self._model_dir / segmenter.version)
+        if self._shared is None:
+            segmenter.save(self._model_dir / segmenter.version)
+        else:
+            with tempfile.TemporaryDirectory(prefix="dgan-version-") as scratch:
+                folder = Path(scratch) / segmenter.version
+                segmenter.save(folder)
+                self._shared.publish(segmenter.version, folder, segmenter.card.generator)
         if current:
             self.use(segmenter.version)
 
     def use(self, version: str) -> None:
         """Make a version current; raises DganError when there is no such version."""
+        if self._shared is not None:
+            self._shared.pull(at_once=True)
         kept = self._read(self._model_dir / version)
         if kept is None or kept.name != version:
             names = ", ".join(k.name for k in self.versions()) or "none"
-            raise DganError(f"There is no version {version!r} under {self._model_dir}: {names}.")
+            raise DganError(f"There is no version {version!r} under {self._place}: {names}.")
         path = self._pointer(kept.partonomy, kept.project, kept.uid)
         own = [k.number for k in self.versions(kept.project) if k.partonomy == kept.partonomy]
         last = max(own, default=kept.number)
-        write_json(path, {"version": version, "last": last, "time": time.time()})
+        told = {"version": version, "last": last, "time": time.time()}
+        if self._shared is None:
+            write_json(path, told)
+        else:
+            self._shared.choose(path.name, told)
 
     def prune(self, project: int, keep: int) -> list[str]:
         """Delete a project's versions but for the last `keep`, the current one and the last good
@@ -142,6 +166,8 @@ class Registry:
             for path in self._pointers(k.partonomy, project):
                 if not uid or _told(path)[1] == k.name:
                     path.unlink(missing_ok=True)
+                    if self._shared is not None:
+                        self._shared.forget_choice(path.name)
             self._delete(k.name)
         if not uid:  # what a process that was killed was writing
             for folder in self._model_dir.glob(f"p{project}-*-v[0-9]*.partial"):
@@ -151,7 +177,7 @@ class Registry:
     def sources(self, version: str) -> tuple[Source, ...]:
         """Where the pictures of a version under MODEL_DIR come from."""
         try:
-            return read_sources(self._model_dir / version)
+            return read_sources(self.folder(version))
         except DganError:
             return ()
 
@@ -159,17 +185,26 @@ class Registry:
         """The segmenter of a version; raises DganError when there is no such version."""
         with self._lock:
             if version not in self._loaded:
-                self._loaded[version] = Segmenter.load(self._folder(version), device=self._device)
+                self._loaded[version] = Segmenter.load(self.folder(version), device=self._device)
                 while len(self._loaded) > _LOADED:
                     self._loaded.popitem(last=False)
             self._loaded.move_to_end(version)
             return self._loaded[version]
 
-    def _folder(self, version: str) -> Path:
+    def folder(self, version: str) -> Path:
+        """Where a version lies; raises DganError when there is no such version."""
         folder = shipped_versions().get(version, self._model_dir / version)
+        if self._shared is not None and folder.parent == self._model_dir:
+            self._shared.pull()
+            self._shared.fetch(version)
         if not folder.is_dir():
-            raise DganError(f"There is no version {version!r}; look into {self._model_dir}.")
+            raise DganError(f"There is no version {version!r}; look into {self._place}.")
         return folder
+
+    @property
+    def _place(self) -> Path | Storage:
+        """What people call MODEL_DIR."""
+        return self._model_dir if self._shared is None else self._shared.place
 
     def _read(self, folder: Path) -> Kept | None:
         """None where a folder's name or card is not a version's, or it was just deleted."""
@@ -199,6 +234,8 @@ class Registry:
 
     def _delete(self, version: str) -> None:
         """Its card first: without it, a folder is no version."""
+        if self._shared is not None:
+            self._shared.delete(version)
         folder = self._model_dir / version
         (folder / CARD).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)

@@ -66,7 +66,7 @@ class Segmenter:
         self.ensemble = ensemble
         self.student = student
         self.backbone = backbone
-        self.inversion = InversionSettings(**card.inversion)
+        self.inversion = InversionSettings.from_json(card.inversion)
         self.encoder = encoder
         self.data = data
         self.exact = False

@@ -65,7 +65,7 @@ def create_app(
 ) -> FastAPI:
     """The ASGI app. on_event runs after a webhook was answered; deadline is /predict's, in s.
     client: a Redis, which it takes to train and to label without being asked."""
-    registry = registry or Registry(settings.model_dir, settings.device)
+    registry = registry or Registry.of(settings)
     predictor = Predictor(settings, registry)
     sweeper, ears = None, None
     if client is not None:

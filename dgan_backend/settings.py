@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dgan_backend.errors import DganError
+from dgan_backend.storage import Storage, is_url
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Settings:
     `threads` is the number of torch threads of one process; 0 means chosen by what else runs.
     `allowed_image_hosts` are the hosts (beside Label Studio's own) that pictures may be
     fetched from although they resolve to a private address. `sweep_seconds` is how often each
-    Label Studio is asked for what no webhook told.
+    Label Studio is asked for what no webhook told. `model_url` is MODEL_DIR where it is a URL;
+    `model_dir` then is the local folder that mirrors it.
     """
 
     label_studio_url: str = ""
@@ -26,6 +29,7 @@ class Settings:
     basic_auth_pass: str = ""
     redis_url: str = ""
     model_dir: Path = Path("~/.local/share/dgan-backend/models")
+    model_url: str = ""
     device: str = "cpu"
     port: int = 9090
     log_level: str = "INFO"
@@ -33,6 +37,11 @@ class Settings:
     threads: int = 0
     allowed_image_hosts: tuple[str, ...] = ()
     sweep_seconds: int = 60
+
+    @property
+    def models(self) -> Storage:
+        """Where versions live."""
+        return Storage(self.model_url or self.model_dir)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -44,7 +53,8 @@ class Settings:
             basic_auth_user=source.get("BASIC_AUTH_USER", ""),
             basic_auth_pass=source.get("BASIC_AUTH_PASS", ""),
             redis_url=source.get("REDIS_URL", "").strip(),
-            model_dir=Path(source.get("MODEL_DIR") or cls.model_dir).expanduser(),
+            model_dir=_model_dir(source, cls.model_dir),
+            model_url=source.get("MODEL_DIR", "") if is_url(source.get("MODEL_DIR", "")) else "",
             device=source.get("DEVICE") or cls.device,
             port=_integer(source, "PORT", cls.port, low=1, high=65535),
             log_level=_level(source, "LOG_LEVEL", cls.log_level),
@@ -53,6 +63,16 @@ class Settings:
             allowed_image_hosts=_names(source, "ALLOWED_IMAGE_HOSTS"),
             sweep_seconds=_integer(source, "SWEEP_SECONDS", cls.sweep_seconds, low=1, high=86400),
         )
+
+
+def _model_dir(env: Mapping[str, str], default: Path) -> Path:
+    """Local; of a URL, one that no other URL has."""
+    text = env.get("MODEL_DIR", "")
+    if not is_url(text):
+        return Path(text or default).expanduser()
+    digits = hashlib.sha256(text.encode()).hexdigest()[:8]
+    cache = Path(env.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "dgan-backend" / digits / "models"
 
 
 def _integer(env: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:

@@ -57,8 +57,18 @@ def segmentation_sheet(
     rows = [list(chain(*groups[i : i + beside])) for i in range(0, len(groups), beside)]
     sheet = contact_sheet(rows)
     shown = "picture, parts" if true is None else "picture, true parts, parts found"
-    legend = _legend(partonomy, shown, segmentations[0].bound, sheet.shape[1])
+    scale = f"uncertainty (black 0 to white {segmentations[0].bound:.2f} nats)"
+    legend = _legend(partonomy, f"left to right: {shown}, {scale}", sheet.shape[1])
     return np.concatenate([sheet, legend])
+
+
+def labeled_sheet(pairs: Sequence[tuple[Picture, np.ndarray]], partonomy: Partonomy) -> Picture:
+    """Pictures, each beside its label map [H, W] of class indices, with a legend below."""
+    cells = [_fitted(m) for image, labels in pairs for m in (image, colored(labels, partonomy))]
+    sheet = contact_sheet([cells[i : i + _PICTURES] for i in range(0, len(cells), _PICTURES)])
+    return np.concatenate(
+        [sheet, _legend(partonomy, "left to right: picture, parts", sheet.shape[1])]
+    )
 
 
 def picture_sheet(pictures: Sequence[Picture]) -> Picture:
@@ -81,11 +91,10 @@ def _fitted(picture: Picture) -> Picture:
     return np.asarray(cell)
 
 
-def _legend(partonomy: Partonomy, shown: str, bound: float, width: int) -> Picture:
+def _legend(partonomy: Partonomy, note: str, width: int) -> Picture:
     entry, line = 120, 22
     texts = [(name, tuple(c)) for name, c in zip(partonomy.classes, partonomy.palette, strict=True)]
     columns = max(1, width // entry)
-    note = f"left to right: {shown}, uncertainty (black 0 to white {bound:.2f} nats)"
     rows = math.ceil(len(texts) / columns)
     image = Image.new("RGB", (width, line * (rows + 1) + 6), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(13)

@@ -38,7 +38,7 @@ def list_versions(args: argparse.Namespace) -> int:
     registry = _registry()
     found = registry.versions(args.project)
     if not found:
-        print(f"No version was trained yet in {Settings.from_env().model_dir}.")
+        print(f"No version was trained yet in {Settings.from_env().models}.")
     for kept in found:
         print(_line(kept, registry.serving(kept)))
     return 0
@@ -54,7 +54,7 @@ def prune_versions(args: argparse.Namespace) -> int:
     from dgan_backend.loop.twins import Twins
 
     gone = _registry().prune(args.project, args.keep)
-    twins = Twins(Settings.from_env().model_dir)
+    twins = Twins.of_settings(Settings.from_env())
     for version in gone:
         twins.delete(version)
     print(f"Deleted: {', '.join(gone)}." if gone else "There was nothing to delete.")
@@ -82,7 +82,7 @@ def _line(kept: Kept, serves: bool) -> str:
 def _registry() -> Registry:
     from dgan_backend.registry import Registry
 
-    return Registry(Settings.from_env().model_dir)
+    return Registry.of(Settings.from_env())
 
 
 def _count(text: str) -> int:

@@ -362,7 +362,7 @@ def test_steps_of_refinement_are_compared(
     told.write_text(json.dumps({**json.loads(told.read_text()), "rows": rows}))
     assert main([*command, *more, "--steps", "0"]) == 0  # is there: taken as it is
     assert "0.1250" in capsys.readouterr().out
-    assert main([*command, *more, "--rate", "0.1"]) == 0  # but not of another rate
+    assert main([*command, *more, "--perceptual", "0.2"]) == 0  # but not with another term
     assert len(json.loads(told.read_text())["rows"]) == 3
     told.write_text("{}")
     assert main([*command, *more]) == 2

@@ -9,7 +9,7 @@ import torch
 
 from dgan_backend.generators import load_generator
 from dgan_backend.inversion.invert import InversionSettings, invert
-from dgan_backend.inversion.losses import maps_loss
+from dgan_backend.inversion.losses import maps_loss, pixel_loss, rounded_pixel_losses
 from dgan_backend.inversion.native import load_encoder
 from tests.builders import tiny_generator_folder
 
@@ -20,6 +20,15 @@ def test_maps_are_compared_each_by_its_own_deviation() -> None:
     deviation = 2.0**0.5  # of 0 and 2; the second map is ten times as large
     expected = (0.5 / deviation + 5.0 / (10 * deviation)) / 2
     assert float(maps_loss(found, wanted)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_rounded_differences_are_the_plain_ones_but_for_small_ones() -> None:
+    a, b = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
+    b[0], b[1] = 1.0, 0.01
+    large, small = rounded_pixel_losses(a, b).tolist()
+    assert large == pytest.approx((1 + 0.1**2) ** 0.5 - 0.1)
+    assert small == pytest.approx(0.01**2 / (2 * 0.1), rel=0.01)
+    assert float(pixel_loss(a[:1], b[:1])) == pytest.approx(1.0)
 
 
 def test_the_perceptual_term_brings_the_encoders_maps_closer(tmp_path: Path) -> None:

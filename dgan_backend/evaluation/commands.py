@@ -72,10 +72,7 @@ def inversion(args: argparse.Namespace) -> int:
     generator = load_generator(args.generator)
     encoder, errors = load_encoder(args.generator)
     refinements = Refinements(data, generator, encoder, errors, args.maps, args.draws)
-    each = [
-        InversionSettings(steps=steps, rate=args.rate, perceptual=args.perceptual)
-        for steps in args.steps
-    ]
+    each = [InversionSettings(steps=n, perceptual=args.perceptual) for n in args.steps]
     print(report.inversion(compare(refinements, each, args.json, partial(tqdm, unit="row"))))
     return 0
 

@@ -30,7 +30,6 @@ from dgan_backend.evaluation.few_shot import (
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.native import file_hash, generator_folder, read_card, write_json
 from dgan_backend.interpreter import FitSettings
-from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import CARD as ENCODER_CARD
 from dgan_backend.inversion.native import WEIGHTS as ENCODER_WEIGHTS
 from dgan_backend.inversion.native import load_encoder
@@ -126,7 +125,7 @@ class Ruler:
         return [
             methods.INTERPRETER_MEMBERS,
             _fit_settings(),
-            asdict(InversionSettings()),
+            methods.INVERSION,
             weights,
         ]
 

@@ -1,20 +1,22 @@
-"""Picture -> w+: the encoder's guess, then a few optimisation steps."""
+"""Picture -> w+: the encoder's guess, then a few steps of L-BFGS."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dgan_backend.generators import Generator
 from dgan_backend.inversion.encoder import Encoder
-from dgan_backend.inversion.losses import maps_loss, picture_errors, pixel_loss
+from dgan_backend.inversion.lbfgs import minimize
+from dgan_backend.inversion.losses import maps_losses, picture_errors, rounded_pixel_losses
 
 
 @dataclass(frozen=True)
 class InversionSettings:
-    """steps: of Adam at `rate`, falling as a half cosine; 0 = the encoder alone.
+    """steps: of L-BFGS, each a picture made and its gradient; 0 = the encoder alone.
 
     stay: weight of the mean squared distance to the encoder's w+, which keeps the latent where
     the interpreter knows its way. perceptual: weight of the distance between the encoder's own
@@ -22,9 +24,13 @@ class InversionSettings:
     """
 
     steps: int = 30
-    rate: float = 0.03
     stay: float = 0.02
     perceptual: float = 0.0
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> InversionSettings:
+        """What a version's card says; a rate, as versions before L-BFGS had it, means nothing."""
+        return cls(**{name: found for name, found in value.items() if name != "rate"})
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ def invert(
 ) -> Inversion:
     """Find the latents of pictures [N, 3, R, R] float32 in [-1, 1], in one batch.
 
-    Pictures do not influence each other: each has its own loss, w and Adam moments.
+    Pictures do not influence each other: each has its own loss, w and history.
     """
     settings = settings or InversionSettings()
     with torch.no_grad():
@@ -58,7 +64,6 @@ def invert(
     return Inversion(w, made, picture_errors(made, images))
 
 
-@torch.enable_grad()
 def _refine(
     generator: Generator,
     encoder: Encoder,
@@ -68,16 +73,21 @@ def _refine(
 ) -> Tensor:
     with torch.no_grad():
         wanted = encoder.maps(images) if settings.perceptual else []
-    w = start.clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([w], lr=settings.rate, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    for _ in range(settings.steps):
+
+    def losses(w: Tensor) -> Tensor:
         made = generator.synthesis(w).images
-        loss = pixel_loss(made, images) + settings.stay * (w - start).square().mean()
+        found = rounded_pixel_losses(made, images)
+        found = found + settings.stay * (w - start).square().mean(dim=(1, 2))
         if settings.perceptual:
-            loss = loss + settings.perceptual * maps_loss(encoder.maps(made), wanted)
-        optimizer.zero_grad(set_to_none=True)
-        (loss * len(images)).backward()
-        optimizer.step()
-        schedule.step()
-    return w.detach()
+            found = found + settings.perceptual * maps_losses(encoder.maps(made), wanted)
+        return found
+
+    def function(rows: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            w = rows.detach().reshape(start.shape).requires_grad_(True)
+            found = losses(w)
+            (gradient,) = torch.autograd.grad(found.sum(), w)
+        return found.detach(), gradient.flatten(1)
+
+    with torch.no_grad():
+        return minimize(function, start.flatten(1), settings.steps).reshape(start.shape)

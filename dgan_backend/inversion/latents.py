@@ -1,26 +1,27 @@
-"""Latents of pictures that were inverted before, on disk, found by what the pictures show."""
+"""Latents of pictures that were inverted before, on storage, found by what the pictures show."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import os
 import re
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator
-from dgan_backend.generators.native import read_tensors, write_tensors
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.pictures import Picture
+from dgan_backend.storage import Storage
 
 LATENTS = "latents"  # in MODEL_DIR, a folder for each project
+_ENDING = ".safetensors"
 _FORMAT = 1  # another number for another way to invert, so that old latents are not taken for new
 
 log = logging.getLogger(__name__)
@@ -37,49 +38,47 @@ class Latent:
 class Latents:
     """A folder of them; each entry is written whole and never changes."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Storage | Path) -> None:
+        self._folder = folder if isinstance(folder, Storage) else Storage(folder)
 
     def find(self, key: str) -> Latent | None:
-        path = self._path(key)
-        if not path.is_file():
-            return None
         try:
-            tensors = read_tensors(path)
+            found = self._folder.find(_name(key))
+            if found is None:
+                return None
+            tensors = load(found)
             return Latent(tensors["w"], float(tensors["error"]))
-        except (DganError, KeyError) as error:
-            log.warning("Its picture is inverted again: %s", error)
+        except (DganError, SafetensorError, KeyError) as error:
+            log.warning("Its picture is inverted again: %s/%s: %s", self._folder, _name(key), error)
             return None
 
     def keep(self, key: str, latent: Latent) -> None:
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {"w": latent.w, "error": latent.w.new_tensor(latent.error)}
-        # A process that lost its lease may write the same one.
-        mine = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
-        write_tensors(mine, tensors, dtype=None)
-        mine.replace(path)
+        stored = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        self._folder.write(_name(key), save(stored))
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._folder.glob("*.safetensors"))
+        return sum(name.endswith(_ENDING) for name in self._folder.names())
 
     def forget(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.safetensors"
+        self._folder.delete_all()
 
 
-def latents_of(model_dir: Path, uid: str) -> Latents:
+def _name(key: str) -> str:
+    return f"{key}{_ENDING}"
+
+
+def latents_of(models: Storage | Path, uid: str) -> Latents:
     """Those of one project. Raises DganError when `uid` is none, since it becomes a path."""
     if not re.fullmatch(r"\d+(\.\d+)?", uid):
         raise DganError(f"{uid!r} is no project's uid.")
-    return Latents(model_dir / LATENTS / uid)
+    models = models if isinstance(models, Storage) else Storage(models)
+    return Latents(models / LATENTS / uid)
 
 
-def projects_with_latents(model_dir: Path) -> set[str]:
+def projects_with_latents(models: Storage) -> set[str]:
     """Their uids."""
-    return {path.name for path in (model_dir / LATENTS).glob("*") if path.is_dir()}
+    return set((models / LATENTS).folders())
 
 
 def inverter_id(generator: Generator, encoder: Encoder, settings: InversionSettings) -> str:

@@ -25,12 +25,12 @@ class Bench:
 
     @classmethod
     def open(cls, settings: Settings, client: redis.Redis) -> Bench:
-        registry = Registry(settings.model_dir, settings.device)
+        registry = Registry.of(settings)
         return cls(
             settings,
             Board(client),
             registry,
             Predictor(settings, registry),
             Sites(settings),
-            Twins(settings.model_dir, settings.device),
+            Twins.of_settings(settings),
         )

@@ -139,7 +139,7 @@ class Training:
         self, name: str, current: Segmenter, corrections: Sequence[Correction], keys: list[str]
     ) -> Trained:
         begun = with_classes(current, self._tree)
-        inversion = InversionSettings(**begun.card.inversion)
+        inversion = InversionSettings.from_json(begun.card.inversion)
         binding = self._binding.to(begun.partonomy)
         gatherer = Gatherer(
             begun.generator,

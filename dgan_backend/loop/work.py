@@ -88,7 +88,7 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
         bench.twins,
         project,
         _fetching(bench, project, site),
-        latents=latents_of(bench.settings.model_dir, uid),
+        latents=latents_of(bench.settings.models, uid),
         device=bench.settings.device,
         check=checking(bench, uid, lease),
         progress=_telling(bench, uid, "train"),

@@ -176,9 +176,13 @@ class Launcher:
     def watch(self) -> None:
         """Restart what ends, until a signal; DganError when a child fails again and again."""
         while True:
-            for running in tuple(self._running.values()):
-                self._tend(running)
+            self.tend()
             time.sleep(0.1)
+
+    def tend(self) -> None:
+        """One round of `watch`, for a caller that has more to do meanwhile."""
+        for running in tuple(self._running.values()):
+            self._tend(running)
 
     def _tend(self, running: _Running) -> None:
         if running.restart_at is not None:

@@ -143,7 +143,7 @@ def child_env(settings: Settings) -> dict[str, str]:
     return {
         **compute.environment(threads),
         "REDIS_URL": settings.redis_url,
-        "MODEL_DIR": str(settings.model_dir.absolute()),
+        "MODEL_DIR": settings.model_url or str(settings.model_dir.absolute()),
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -1,0 +1,87 @@
+"""One shard: seeds -> pictures with their labels, as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dgan_backend.errors import DganError
+from dgan_backend.factory.encoding import areas_of, boxes_of, mask_png, panoptic_png, picture_png
+from dgan_backend.factory.order import Order
+from dgan_backend.factory.shards import Entry, Item
+from dgan_backend.generators.native import file_hash
+from dgan_backend.interpreter.uncertainty import image_uncertainty
+from dgan_backend.records import Segmentation
+from dgan_backend.registry import Registry
+from dgan_backend.segmenter import Segmenter
+from dgan_backend.settings import Settings
+from dgan_backend.versions import WEIGHTS, shipped_versions
+
+
+@dataclass(frozen=True)
+class Found:
+    """A version at work. name: by which other workers find it. sha256: of its interpreter."""
+
+    name: str
+    segmenter: Segmenter
+    sha256: str
+
+
+def find_version(name: str, settings: Settings) -> Found:
+    """Shipped ones by their name or partonomy's, others by their folder or their name in MODEL_DIR.
+
+    Raises DganError when there is none.
+    """
+    shipped = shipped_versions()
+    for known in (name, f"{name}-shipped"):
+        if known in shipped:
+            segmenter = Segmenter.load(known, settings.device)
+            return Found(known, segmenter, file_hash(shipped[known] / WEIGHTS))
+    if Path(name).is_dir():
+        folder = Path(name).absolute()
+        return Found(
+            str(folder), Segmenter.load(folder, settings.device), file_hash(folder / WEIGHTS)
+        )
+    registry = Registry.of(settings)
+    return Found(name, registry.segmenter(name), file_hash(registry.folder(name) / WEIGHTS))
+
+
+def version_of(order: Order, settings: Settings) -> Segmenter:
+    """Raises DganError when this machine has another version of that name."""
+    version = find_version(order.version, settings)
+    segmenter = version.segmenter
+    found = (version.sha256, segmenter.generator.card.sha256)
+    if found != (order.interpreter, order.generator):
+        raise DganError(
+            f"The version {order.version} of this worker has other weights than the one that was "
+            "ordered; copy that one here, or share MODEL_DIR."
+        )
+    return segmenter
+
+
+def items(
+    segmenter: Segmenter, order: Order, number: int, tick: Callable[[int], None] = lambda n: None
+) -> Iterator[Item]:
+    """The pictures of one shard. tick: is told how many are made, and may raise."""
+    for n, seed in enumerate(order.seeds(number), start=1):
+        yield _item(segmenter, order, seed, segmenter.segment_seed(seed, order.truncation))
+        tick(n)
+
+
+def _item(segmenter: Segmenter, order: Order, seed: int, made: Segmentation) -> Item:
+    panoptic = order.format == "coco"
+    mask = (
+        panoptic_png(made.labels)
+        if panoptic
+        else mask_png(made.labels, segmenter.partonomy.palette)
+    )
+    entry = Entry(
+        seed=seed,
+        side=made.labels.shape[0],
+        uncertainty=image_uncertainty(made.uncertainty),
+        score=made.score,
+        areas=areas_of(made.labels),
+        boxes=boxes_of(made.labels) if panoptic else {},
+    )
+    return Item(entry, picture_png(made.image), mask)
