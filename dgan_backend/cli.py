@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_commands(commands)
     generator_commands.add_commands(commands)
     _add_evaluate_commands(commands)
+    _add_benchmark_command(commands)
     partonomy_commands.add_commands(commands)
     version_commands.add_commands(commands)
     push_commands.add_command(commands)
@@ -81,6 +82,9 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     for command in (sample, segment):
         command.add_argument("--sheet", type=Path, help="write all side by side to this picture")
         command.add_argument("--out", type=Path, help="write each one's files into this folder")
+        command.add_argument(
+            "--exact", action="store_true", help="the interpreter reads every pixel [near borders]"
+        )
     fit = commands.add_parser("fit", help="learn parts from labeled pictures")
     fit.add_argument("pairs", type=Path, help="folder with images/ and masks/, or an npz")
     fit.add_argument("--out", type=Path, required=True, help="the version folder to write")
@@ -275,6 +279,21 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         )
 
 
+def _add_benchmark_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """benchmark: see benchmark/commands.py."""
+    command = commands.add_parser(
+        "benchmark",
+        help="what labels cost beside the picture alone, and beside the original's way",
+        description="Times pictures alone, with labels, and labeled the original's way, of the "
+        "shipped generator and of random ones of 256, 512 and 1024 px. Up to 10 minutes on two "
+        "cores with nothing else to do.",
+    )
+    command.add_argument("--json", type=Path, help="all figures, and a plot beside them")
+    command.add_argument("--plot", type=Path, help="the plot, to this png or svg")
+    command.add_argument("--quick", action="store_true", help="a small generator, to see it work")
+    command.set_defaults(run=_benchmark)
+
+
 _METHODS = ("pixels", "unet", "unets", "interpreter", "interpreter+picture", "student")
 
 
@@ -284,6 +303,13 @@ def _workbench(command: str, args: argparse.Namespace) -> int:
 
     run: Callable[[argparse.Namespace], int] = getattr(workbench, command)
     return run(args)
+
+
+def _benchmark(args: argparse.Namespace) -> int:
+    arguments.set_up_computing()
+    from dgan_backend.benchmark.commands import benchmark
+
+    return benchmark(args)
 
 
 def _evaluate(command: str, args: argparse.Namespace) -> int:

@@ -18,17 +18,24 @@ _BATCH = 8
 def feature_maps(
     generator: Generator, w: Tensor, maps: str, picture: Tensor | None = None
 ) -> list[Tensor]:
-    """What the interpreter reads: [1, C_l, H_l, W_l] each.
+    """What the interpreter reads: [N, C_l, H_l, W_l] each.
 
-    w: [1, num_ws, w_dim]. maps: 'generator', or 'generator+picture', which adds the picture's own
-    maps. picture: [1, 3, S, S] in [-1, 1] that they are read from; None = the one that w makes.
+    w: [N, num_ws, w_dim]. maps: 'generator', or 'generator+picture', which adds the picture's own
+    maps. picture: [N, 3, S, S] in [-1, 1] that they are read from; None = the one that w makes.
     """
+    return images_and_maps(generator, w, maps, picture)[1]
+
+
+def images_and_maps(
+    generator: Generator, w: Tensor, maps: str, picture: Tensor | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """The pictures of w [N, 3, S, S], and with them what `feature_maps` returns."""
     with torch.no_grad():
         out = generator.synthesis(w)
         found = list(out.features)
         if maps != "generator":
             found.append(picture_maps(out.images if picture is None else picture))
-    return found
+    return out.images, found
 
 
 def invert_all(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from dgan_backend.generators import Generator, load_generator
 from dgan_backend.interpreter import Ensemble
 from dgan_backend.interpreter.ensemble import PixelPrediction
 from dgan_backend.interpreter.picture_maps import PICTURE_CHANNELS
+from dgan_backend.interpreter.refine import EXACT, Refinement, refinement_for
 from dgan_backend.interpreter.uncertainty import expected_iou, reconstruction_factor, score
 from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.framing import Frame
@@ -23,7 +24,7 @@ from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import InDomainErrors, has_encoder, load_encoder
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.pictures import Picture, check_picture, middle_square, to_pictures, to_tensor
-from dgan_backend.reading import feature_maps, invert_all
+from dgan_backend.reading import feature_maps, images_and_maps, invert_all
 from dgan_backend.records import SeedLatent, Segmentation
 from dgan_backend.student.native import Backbone, load_backbone
 from dgan_backend.student.student import Student
@@ -39,11 +40,16 @@ __all__ = ["Segmenter", "shipped_versions"]
 
 
 _LONGEST = 3  # times the short side; what is longer is labeled a little coarser
+_BATCH = 8  # samples at once at most, and of so many pixels together:
+_BATCH_PIXELS = 2**17
 _STUDENT_MULTIPLE = 32  # px; the U-Net halves its pictures five times
 
 
 class Segmenter:
-    """One version at work. Made by `load` or `fit`."""
+    """One version at work. Made by `load` or `fit`.
+
+    exact: whether the interpreter reads every pixel, or those that matter (`Refinement`).
+    """
 
     def __init__(
         self,
@@ -63,6 +69,7 @@ class Segmenter:
         self.inversion = InversionSettings.from_json(card.inversion)
         self.encoder = encoder
         self.data = data
+        self.exact = False
         wanted = sum(generator.synthesis.feature_channels)
         if card.maps != "generator":
             wanted += PICTURE_CHANNELS
@@ -159,23 +166,42 @@ class Segmenter:
         """The latent of a sampled picture as tasks carry it."""
         return SeedLatent(self.generator.id, seed, self.truncation)
 
-    @torch.inference_mode()
     def segment_seed(self, seed: int, truncation: float | None = None) -> Segmentation:
         """Sample a picture and segment it, at the generator's resolution.
 
         seed: in [0, 2^32). truncation: None = the card's.
         """
+        return next(self.segment_seeds([seed], truncation))
+
+    def segment_seeds(
+        self, seeds: Sequence[int], truncation: float | None = None
+    ) -> Iterator[Segmentation]:
+        """As `segment_seed`, one after the other; small pictures are made in batches."""
+        size = max(1, min(_BATCH, _BATCH_PIXELS // self.generator.resolution**2))
+        for start in range(0, len(seeds), size):
+            yield from self._sample(seeds[start : start + size], truncation)
+
+    @torch.inference_mode()
+    def _sample(self, seeds: Sequence[int], truncation: float | None) -> list[Segmentation]:
         psi = self.truncation if truncation is None else truncation
-        w = self.generator.mapping(self.generator.latent_from_seed(seed), truncation=psi)
-        size = (self.generator.resolution, self.generator.resolution)
-        predicted = self.ensemble.predict(feature_maps(self.generator, w, self.card.maps), size)
-        return Segmentation(
-            image=to_pictures(self.generator.synthesis(w).images)[0],
-            labels=predicted.vote.to(torch.uint8).cpu().numpy(),
-            uncertainty=predicted.uncertainty.float().cpu().numpy(),
-            score=score(_expected(predicted)),
-            bound=predicted.bound,
-        )
+        z = torch.cat([self.generator.latent_from_seed(seed) for seed in seeds])
+        w = self.generator.mapping(z, truncation=psi)
+        images, maps = images_and_maps(self.generator, w, self.card.maps)
+        side = self.generator.resolution
+        found = self.ensemble.predict_all(maps, (side, side), self._refinement(side))
+        return [
+            Segmentation(
+                image=picture,
+                labels=predicted.vote.to(torch.uint8).cpu().numpy(),
+                uncertainty=predicted.uncertainty.float().cpu().numpy(),
+                score=score(_expected(predicted)),
+                bound=predicted.bound,
+            )
+            for picture, predicted in zip(to_pictures(images), found, strict=True)
+        ]
+
+    def _refinement(self, side: int) -> Refinement:
+        return EXACT if self.exact else refinement_for(side)
 
     def segment_image(self, image: Picture) -> Segmentation:
         """Segment a picture [H, W, 3] uint8 of any size; labels at that size.
@@ -258,13 +284,15 @@ class Segmenter:
             r = 1.0
             if errors is not None:
                 r = reconstruction_factor(float(error), errors.median, errors.limit)
-            parts.append((self._read(w, picture), r))
+            parts.append((self.read_latent(w, picture), r))
         return parts
 
     @torch.inference_mode()
-    def _read(self, w: Tensor, picture: Tensor) -> PixelPrediction:
+    def read_latent(self, w: Tensor, picture: Tensor) -> PixelPrediction:
+        """What the interpreter says of a picture [1, 3, S, S] in [-1, 1] whose latent is w."""
         maps = feature_maps(self.generator, w, self.card.maps, picture)
-        return self.ensemble.predict(maps, (picture.shape[2], picture.shape[3]))
+        height, width = picture.shape[2:]
+        return self.ensemble.predict(maps, (height, width), self._refinement(min(height, width)))
 
     @staticmethod
     def _framed(predicted: PixelPrediction, frame: Frame, image: Picture, r: float) -> Segmentation:

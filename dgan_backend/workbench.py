@@ -34,10 +34,12 @@ def sample(args: argparse.Namespace) -> int:
     if args.generator:
         return _sample_bare(args)
     segmenter = Segmenter.load(args.model, device=args.device)
+    segmenter.exact = args.exact
     _caution(segmenter.generator)
     seeds = range(args.seed, args.seed + args.count)
     started = time.monotonic()
-    found = [segmenter.segment_seed(seed, args.truncation) for seed in tqdm(seeds, unit="picture")]
+    made = segmenter.segment_seeds(seeds, args.truncation)
+    found = list(tqdm(made, total=len(seeds), unit="picture"))
     seconds = time.monotonic() - started
     if args.out:
         for seed, segmentation in zip(seeds, found, strict=True):
@@ -88,6 +90,7 @@ def segment(args: argparse.Namespace) -> int:
     if args.out and twice:
         raise DganError(f"{', '.join(twice)} is the name of several pictures; use two --out.")
     segmenter = Segmenter.load(args.model, device=args.device)
+    segmenter.exact = args.exact
     found, failed = [], 0
     started = time.monotonic()
     for path in tqdm(args.pictures, unit="picture"):

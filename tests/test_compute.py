@@ -32,6 +32,16 @@ def test_no_quota_leaves_the_affinity(tmp_path: Path) -> None:
     assert compute.cores(limit) == compute.cores(tmp_path / "none") == len(os.sched_getaffinity(0))
 
 
+def test_what_the_allocator_keeps_is_bounded_by_the_memory(tmp_path: Path) -> None:
+    kept = [int(compute.allocator(gb << 30)["MALLOC_TRIM_THRESHOLD_"]) >> 30 for gb in (4, 16, 256)]
+    assert kept == [1, 4, 8]
+    limit = tmp_path / "memory.max"
+    limit.write_text("1073741824")
+    assert compute.memory(limit) == 2**30
+    limit.write_text("max")
+    assert compute.memory(limit) == compute.memory(tmp_path / "none") > 2**30
+
+
 def test_restart_keeps_what_the_caller_chose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THREADS", "7")
     replaced: list[dict[str, str]] = []

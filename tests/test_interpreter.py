@@ -10,8 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from dgan_backend.errors import DganError
-from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
-from dgan_backend.interpreter import ensemble as ensemble_module
+from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble, reader
 from dgan_backend.interpreter.features import gather
 from dgan_backend.interpreter.fit import _TrainedMembers
 from dgan_backend.interpreter.sampling import PixelPool
@@ -54,7 +53,7 @@ def test_gathered_features_are_the_hypercolumn() -> None:
 def test_native_resolution_first_layer_is_exact(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ensemble_module, "_TILE_VALUES", 12 * 5 * size[1] * 3)  # 3 rows a tile
+    monkeypatch.setattr(reader, "_CHUNK_VALUES", 12 * 5 * size[1] * 3)  # 3 rows a chunk
     maps = _maps()
     ensemble = _random_ensemble(5, 16, 6)
     found = ensemble.predict(maps, size)
@@ -69,7 +68,7 @@ def test_native_resolution_first_layer_is_exact(
 @pytest.mark.parametrize("size", [(16, 16), (24, 40), (64, 64)], ids=str)
 def test_maps_may_have_any_size(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Odd ones, such that are not square, and finer ones than the grid."""
-    monkeypatch.setattr(ensemble_module, "_TILE_VALUES", 12 * 5 * size[1] * 3)
+    monkeypatch.setattr(reader, "_CHUNK_VALUES", 12 * 5 * size[1] * 3)  # 3 rows a chunk
     shapes = [(6, 1, 1), (5, 13, 13), (3, 36, 20), (2, 84, 84)]
     random = torch.Generator().manual_seed(0)
     maps = [torch.randn(1, *shape, generator=random) for shape in shapes]

@@ -43,6 +43,29 @@ def test_a_seed_becomes_a_segmentation(segmenter: Segmenter) -> None:
     assert not np.array_equal(found.image, segmenter.segment_seed(8).image)
 
 
+def test_seeds_in_batches_are_as_each_alone(segmenter: Segmenter) -> None:
+    together = list(segmenter.segment_seeds(range(11), truncation=0.5))
+    assert len(together) == 11
+    for seed in (0, 8, 10):
+        alone = segmenter.segment_seed(seed, truncation=0.5)
+        assert np.abs(alone.image.astype(int) - together[seed].image).max() <= 1
+        assert (alone.labels == together[seed].labels).mean() > 0.99
+        assert alone.score == pytest.approx(together[seed].score, abs=1e-3)
+
+
+def test_exact_reads_every_pixel(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    w = segmenter.generator.mapping(segmenter.generator.latent_from_seed(7), truncation=0.7)
+    wanted = segmenter.ensemble.predict(segmenter.generator.synthesis(w).features, (16, 16))
+    near = segmenter.segment_seed(7, truncation=0.7)
+    assert segmenter._refinement(16).stride == 2
+    monkeypatch.setattr(segmenter, "exact", True)
+    assert segmenter._refinement(16).stride == 1
+    exact = segmenter.segment_seed(7, truncation=0.7)
+    assert np.array_equal(exact.labels, wanted.vote.numpy())
+    np.testing.assert_allclose(exact.uncertainty, wanted.uncertainty.numpy(), atol=1e-5)
+    assert (near.labels == exact.labels).mean() > 0.9  # the maps of this one are noise
+
+
 @pytest.mark.parametrize("size", [(16, 16), (30, 50), (70, 20), (1, 1), (1, 9)], ids=str)
 def test_pictures_of_any_size(segmenter: Segmenter, size: tuple[int, int]) -> None:
     image = np.random.RandomState(0).randint(0, 256, (*size, 3)).astype(np.uint8)

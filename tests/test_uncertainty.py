@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from dgan_backend.interpreter.uncertainty import (
     entropy,
@@ -60,7 +61,7 @@ def test_two_members_are_the_weighted_form_at_one_half(values: list[float]) -> N
 
 def test_vote_takes_the_most_frequent_and_ties_the_smallest() -> None:
     labels = torch.tensor([[2, 1, 0], [2, 0, 3], [1, 1, 3], [2, 0, 0]])
-    assert majority_vote(labels, 4).tolist() == [2, 0, 0]
+    assert majority_vote(F.one_hot(labels, 4).transpose(1, 2)).tolist() == [2, 0, 0]
 
 
 def test_image_uncertainty_is_the_mean_of_the_top_tenth() -> None:

@@ -17,10 +17,15 @@ from torch import Tensor
 from dgan_backend import metrics
 from dgan_backend.errors import DganError
 from dgan_backend.evaluation.few_shot import LABELS, FewShotSet
-from dgan_backend.evaluation.methods import INTERPRETER_MEMBERS, tensors, unet_labels
+from dgan_backend.evaluation.methods import (
+    INTERPRETER_MEMBERS,
+    paper_settings,
+    tensors,
+    unet_labels,
+)
 from dgan_backend.generators import Generator
 from dgan_backend.generators.native import read_tensors
-from dgan_backend.interpreter import FitSettings, fit_ensemble
+from dgan_backend.interpreter import fit_ensemble
 from dgan_backend.pictures import resize, to_pictures, to_tensor
 from dgan_backend.reading import feature_maps
 from dgan_backend.student.unet import UNet, UNetConfig
@@ -94,7 +99,7 @@ def _interpreter(
         lambda n: feature_maps(generator, w[chosen[n]][None], "generator"),
         labels[chosen],
         classes,
-        FitSettings(members=INTERPRETER_MEMBERS),
+        paper_settings(classes, members=INTERPRETER_MEMBERS),
     )
     size = (images.shape[2], images.shape[3])
     found = [

@@ -18,6 +18,7 @@ from dgan_backend.generators import Generator
 from dgan_backend.generators.native import read_tensors, write_tensors
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble
 from dgan_backend.interpreter.ensemble import PixelPrediction
+from dgan_backend.interpreter.fit import paper_widths
 from dgan_backend.interpreter.picture_maps import picture_maps
 from dgan_backend.interpreter.uncertainty import expected_iou, reconstruction_factor, score
 from dgan_backend.inversion.encoder import Encoder
@@ -52,7 +53,7 @@ def pixels(data: FewShotSet, cell: Cell) -> Outcome:
         lambda n: maps[n],
         np.stack(draw.masks),
         data.partonomy.num_classes,
-        FitSettings(seed=cell.seed),
+        paper_settings(data.partonomy.num_classes, seed=cell.seed),
     )
     fitted = watch.seconds()
     found = [
@@ -104,7 +105,7 @@ def interpreter(
         lambda n: feature_maps(generator, latents.w[chosen[n]][None], maps, images[n : n + 1]),
         np.stack(draw.masks),
         data.partonomy.num_classes,
-        FitSettings(seed=cell.seed, members=INTERPRETER_MEMBERS),
+        paper_settings(data.partonomy.num_classes, seed=cell.seed, members=INTERPRETER_MEMBERS),
     )
     fitted = watch.seconds()
     found = []
@@ -237,6 +238,11 @@ def choose_unet(data: FewShotSet, cell: Cell) -> dict[str, Any]:
             break
         chosen, reached = budget, now
     return {"rate": best[1], "pictures": chosen, "left": left, "tried": tried}
+
+
+def paper_settings(classes: int, seed: int = 0, members: int = 10) -> FitSettings:
+    """What the rows of the paper's networks are fitted with: all features, its widths."""
+    return FitSettings(members=members, hidden=paper_widths(classes), directions=0, seed=seed)
 
 
 @torch.inference_mode()

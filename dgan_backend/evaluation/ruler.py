@@ -120,12 +120,12 @@ class Ruler:
             files = [file_hash(folder / name) for name in (BACKBONE_WEIGHTS, BACKBONE_CARD)]
             return [asdict(student), files, methods.SCORE]
         if method == "pixels":
-            return [asdict(FitSettings())]
+            return [_fit_settings()]
         files = [file_hash(folder / name) for name in (ENCODER_WEIGHTS, ENCODER_CARD)]
         weights = [read_card(folder).sha256, *files, methods.SCORE]
         return [
             methods.INTERPRETER_MEMBERS,
-            asdict(FitSettings()),
+            _fit_settings(),
             methods.INVERSION,
             weights,
         ]
@@ -155,6 +155,13 @@ class Ruler:
         maps = "generator+picture" if cell.method.endswith("picture") else "generator"
         network, latents = _inverted(self)
         return methods.interpreter(data, cell, network, latents, maps)
+
+
+def _fit_settings() -> dict[str, Any]:
+    """Of the paper's networks, but for what `methods.paper_settings` fixes."""
+    told = asdict(FitSettings())
+    del told["directions"]
+    return told
 
 
 @lru_cache(maxsize=1)

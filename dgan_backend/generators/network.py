@@ -111,11 +111,13 @@ class Network(nn.Module):
     redundant: endings of tensors that follow from the config, so that no file needs them.
     optional: endings of tensors that published files may lack.
     exact: endings of tensors that are too sensitive to be stored in float16.
+    channels_last: whether convolutions are faster where the channels of a pixel lie together.
     """
 
     redundant: ClassVar[tuple[str, ...]] = ()
     optional: ClassVar[tuple[str, ...]] = ()
     exact: ClassVar[tuple[str, ...]] = ()
+    channels_last: ClassVar[bool] = False
 
     config: Architecture
     synthesis: Synthesis

@@ -218,6 +218,7 @@ class StyleGAN2(Network):
     """Mapping and synthesis; FIR buffers follow from the config."""
 
     redundant = ("resample_filter",)
+    channels_last = True
 
     config: StyleGAN2Config
     mapping: MappingNetwork

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgan_backend.interpreter.features import project, upsample_rows
+from dgan_backend.interpreter.reader import FirstLayer, PixelReader
+from dgan_backend.interpreter.refine import EXACT, Grid, Refinement, doubtful_cells
 from dgan_backend.interpreter.uncertainty import jensen_shannon, largest, majority_vote
 
-_TILE_VALUES = 32 * 2**20  # members x hidden x pixels that are held at once (128 MB)
+_REFINED = 0.25  # of all pixels that are read, about, from coarse to fine
+_LAYERS = ("w1", "b1", "w2", "b2", "w3", "b3")
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class PixelPrediction:
     vote          [H, W] int64: majority of the members' labels
     uncertainty   [H, W] float32: Jensen-Shannon divergence in nats
     members       how many were compared
+    read          share of the pixels that were read; the others are interpolated
     """
 
     probabilities: Tensor
     vote: Tensor
     uncertainty: Tensor
     members: int
+    read: float = 1.0
 
     @property
     def bound(self) -> float:
@@ -39,7 +43,9 @@ class PixelPrediction:
 class Ensemble:
     """Weights of M members, batch norms and input scaling folded in.
 
-    w1 [M, H1, D], b1 [M, H1], w2 [M, H2, H1], b2 [M, H2], w3 [M, K, H2], b3 [M, K], float32.
+    w1 [M, H1, R], b1 [M, H1], w2 [M, H2, H1], b2 [M, H2], w3 [M, K, H2], b3 [M, K], float32.
+    bases: directions [R_g, C_g] that maps of each size are read in, the sum of all R_g = R; or
+    none, and all D features are read, R = D.
     """
 
     w1: Tensor
@@ -48,6 +54,7 @@ class Ensemble:
     b2: Tensor
     w3: Tensor
     b3: Tensor
+    bases: tuple[Tensor, ...] = ()
 
     @property
     def members(self) -> int:
@@ -59,49 +66,104 @@ class Ensemble:
 
     @property
     def num_features(self) -> int:
-        return self.w1.shape[2]
+        return self._first_layer.num_features
+
+    @property
+    def _first_layer(self) -> FirstLayer:
+        return FirstLayer(self.w1.flatten(0, 1), self.b1.flatten(), self.bases)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in ("w1", "b1", "w2", "b2", "w3", "b3")}
+        bases = {f"basis{number}": basis for number, basis in enumerate(self.bases)}
+        return {**{name: getattr(self, name) for name in _LAYERS}, **bases}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], device: str = "cpu") -> Ensemble:
         """Raises KeyError that names a missing tensor."""
-        names = ("w1", "b1", "w2", "b2", "w3", "b3")
-        return cls(*(tensors[name].float().to(device) for name in names))
+        count = sum(name.startswith("basis") for name in tensors)
+        bases = tuple(tensors[f"basis{number}"].float().to(device) for number in range(count))
+        w1, b1, w2, b2, w3, b3 = (tensors[name].float().to(device) for name in _LAYERS)
+        return cls(w1, b1, w2, b2, w3, b3, bases)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Pixel features [P, D] -> logits of each member [M, K, P]."""
-        return self._tail(self.w1 @ pixels.T + self.b1[:, :, None])
+        layer = self._first_layer
+        if self.bases:
+            parts = pixels.split([basis.shape[1] for basis in self.bases], dim=1)
+            pixels = torch.cat([p @ b.T for p, b in zip(parts, self.bases, strict=True)], dim=1)
+        return self._tail(pixels @ layer.weight.T + layer.bias)
 
-    def predict(self, features: Sequence[Tensor], size: tuple[int, int]) -> PixelPrediction:
-        """Label one picture on a grid of `size` (H, W), from its maps [1, C_l, H_l, W_l].
+    def predict(
+        self, features: Sequence[Tensor], size: tuple[int, int], how: Refinement = EXACT
+    ) -> PixelPrediction:
+        """Label one picture on a grid of `size` (H, W), from its maps [1, C_l, H_l, W_l]."""
+        return self.predict_all(features, size, how)[0]
 
-        Memory stays flat: rows are labeled in tiles, the first layer runs at native resolution.
+    def predict_all(
+        self, features: Sequence[Tensor], size: tuple[int, int], how: Refinement = EXACT
+    ) -> list[PixelPrediction]:
+        """Label N pictures on a grid of `size` (H, W), from their maps [N, C_l, H_l, W_l].
+
+        how: every pixel is read, or as `Refinement` has it. Memory stays flat: pixels are read in
+        chunks, the first layer runs at native resolution.
         """
-        height, width = size
-        m, hidden, d = self.w1.shape
-        maps = project(features, self.w1.reshape(m * hidden, d))
-        rows = max(1, _TILE_VALUES // (m * hidden * width))
-        parts = []
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            first = upsample_rows(maps, size, top, bottom).reshape(m, hidden, -1)
-            parts.append(self._reduce(self._tail(first + self.b1[:, :, None])))
-        joined = [torch.cat(values, dim=-1) for values in zip(*parts, strict=True)]
-        return PixelPrediction(
-            probabilities=joined[0].reshape(-1, height, width),
-            vote=joined[1].reshape(height, width),
-            uncertainty=joined[2].reshape(height, width),
-            members=m,
-        )
+        grid = Grid(len(features[0]), size, min(how.stride, *size))
+        wanted = _REFINED if grid.stride > 1 else 1.0
+        reader = PixelReader(self._first_layer, features, size, wanted)
+        found = self._read(reader, grid.index())
+        shape = grid.shape
+        probabilities = found[0].reshape(-1, *shape).transpose(0, 1)
+        vote, uncertainty = (part.reshape(shape) for part in found[1:])
+        read = torch.ones(len(vote), dtype=torch.float64)
+        if grid.stride > 1:
+            bound = largest(self.members, self.num_classes)
+            cells = doubtful_cells(vote, probabilities, uncertainty, bound, how)
+            fine = grid.between(cells)
+            read = fine.flatten(1).double().mean(dim=1) + shape[1] * shape[2] / fine[0].numel()
+            probabilities = grid.interpolated(probabilities)
+            vote, uncertainty = grid.nearest(vote), grid.interpolated(uncertainty)
+            index = fine.flatten().nonzero()[:, 0]
+            if len(index):
+                self._write(index, (probabilities, vote, uncertainty), self._read(reader, index))
+        return [
+            PixelPrediction(p, v, u, self.members, r)
+            for p, v, u, r in zip(probabilities, vote, uncertainty, read.tolist(), strict=True)
+        ]
+
+    def _read(self, reader: PixelReader, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean probabilities [K, P], vote [P] and uncertainty [P] of pixels."""
+        k, count, device = self.num_classes, len(index), self.b1.device
+        probabilities = torch.empty(k, count, device=device)
+        vote = torch.empty(count, dtype=torch.long, device=device)
+        uncertainty = torch.empty(count, device=device)
+        start = 0
+        for first in reader.read(index.to(device)):
+            end = start + len(first)
+            found = self._reduce(self._tail(first))
+            probabilities[:, start:end], vote[start:end], uncertainty[start:end] = found
+            start = end
+        return probabilities, vote, uncertainty
+
+    @staticmethod
+    def _write(
+        index: Tensor, all_pixels: tuple[Tensor, Tensor, Tensor], found: tuple[Tensor, ...]
+    ) -> None:
+        """Put what was found at pixels [P] into [N, K, H, W], [N, H, W] and [N, H, W]."""
+        probabilities, vote, uncertainty = all_pixels
+        n, k, height, width = probabilities.shape
+        vote.view(-1)[index] = found[1]
+        uncertainty.view(-1)[index] = found[2]
+        area = height * width
+        picture = index // area
+        for number, values in enumerate(probabilities.view(n, k, area)):
+            mine = picture == number if n > 1 else slice(None)
+            values.index_copy_(1, index[mine] % area, found[0][:, mine])
 
     def _tail(self, first: Tensor) -> Tensor:
-        """First layer's output [M, H1, P] -> logits [M, K, P]."""
-        second = torch.baddbmm(self.b2[:, :, None], self.w2, first.relu())
-        return torch.baddbmm(self.b3[:, :, None], self.w3, second.relu())
+        """First layer's outputs [P, M * H1] of pixels -> logits [M, K, P]."""
+        hidden = first.relu_().reshape(len(first), self.members, -1).permute(1, 2, 0)
+        second = torch.baddbmm(self.b2[:, :, None], self.w2, hidden)
+        return torch.baddbmm(self.b3[:, :, None], self.w3, second.relu_())
 
     def _reduce(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         probabilities = logits.softmax(dim=1)
-        vote = majority_vote(logits.argmax(dim=1), self.num_classes)
-        return probabilities.mean(dim=0), vote, jensen_shannon(probabilities)
+        return probabilities.mean(dim=0), majority_vote(logits), jensen_shannon(probabilities)

@@ -14,10 +14,14 @@ from torch.nn import functional as F
 
 from dgan_backend.interpreter.ensemble import Ensemble
 from dgan_backend.interpreter.features import gather
+from dgan_backend.interpreter.reader import ProjectedMaps, group_channels
 from dgan_backend.interpreter.sampling import Draw, PixelPool
 
 _BN_EPS = 1e-5
 _FEATURE_BYTES = 640 * 2**20  # gathered features of all members, float16
+_BASIS_PICTURES = 8  # that principal directions are found on
+_BASIS_PIXELS = 2048  # of each of them
+_FEW_FEATURES = 1024
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,10 @@ class FitSettings:
     """members: M. pixels: drawn for each member (fewer when features are many, see memory).
 
     steps x batch pixels are seen by each member at Adam's rate, which falls as a half cosine.
-    hidden: widths of the two hidden layers; None = 128, 32 below 32 classes, else 256, 128
-    (datasetGAN_release). prior: strength of the log-prior correction in [0, 1]; 1 gives the most
-    right pixels, 0 the most of small parts, and 0.5 the best mean IoU on toonhead.
+    hidden: widths of the two hidden layers; None = as `widths` has it. prior: strength of the
+    log-prior correction in [0, 1]; 1 gives the most right pixels, 0 the most of small parts, and
+    0.5 the best mean IoU on toonhead. directions: so many principal ones of the maps of each size
+    are read; 0 = all features as they are.
     """
 
     members: int = 10
@@ -37,7 +42,19 @@ class FitSettings:
     rate: float = 1e-3
     hidden: tuple[int, int] | None = None
     prior: float = 0.5
+    directions: int = 64
     seed: int = 0
+
+
+def paper_widths(classes: int) -> tuple[int, int]:
+    """Of the two hidden layers (datasetGAN_release)."""
+    return (128, 32) if classes < 32 else (256, 128)
+
+
+def widths(features: int, classes: int) -> tuple[int, int]:
+    """As `paper_widths`; but 32, 32 for the few features of a small generator, where wider layers
+    cost more than the picture and are no better."""
+    return (32, 32) if features < _FEW_FEATURES and classes < 32 else paper_widths(classes)
 
 
 @dataclass(frozen=True)
@@ -67,7 +84,8 @@ def fit_ensemble(
 ) -> Ensemble:
     """Fit M members on N labeled pictures.
 
-    maps_of: index -> that picture's feature maps, [1, C_l, H_l, W_l] each; asked once a picture.
+    maps_of: index -> that picture's feature maps, [1, C_l, H_l, W_l] each; asked once a picture,
+    and once more for those that directions are found on.
     masks: [N, H, W] uint8 in [0, num_classes), 255 = ignore; any size, classes may be absent.
     progress: wraps the step numbers, such as `tqdm`. begin: an ensemble to go on with, whose
     members and widths stay. weights: of each picture, see `PixelPool`.
@@ -79,16 +97,44 @@ def fit_ensemble(
     pool = PixelPool(masks, num_classes, weights)
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        samples = _gather_samples(maps_of, pool, masks.shape, settings)
+        bases = _bases(maps_of, len(masks), settings) if begin is None else begin.ensemble.bases
+        samples = _gather_samples(maps_of, pool, masks.shape, settings, bases)
         mean, deviation = _input_scale(samples)
         network: _TrainedMembers | _ContinuedMembers
         if begin is None:
+            read = sum(basis.shape[1] for basis in bases) or samples.features.shape[2]
+            settings = replace(settings, hidden=settings.hidden or widths(read, num_classes))
             network = _TrainedMembers(samples.features.shape[2], num_classes, settings, mean.device)
         else:
             network = _ContinuedMembers(begin, mean, deviation, settings.prior)
         _train(network, samples, mean, deviation, settings, progress)
         drawn = torch.bincount(samples.labels.flatten().cpu(), minlength=num_classes).double()
-        return network.folded(mean, deviation, _log_prior(pool, drawn, settings.prior))
+        layers = network.folded(mean, deviation, _log_prior(pool, drawn, settings.prior))
+        return replace(layers, bases=bases)
+
+
+def _bases(
+    maps_of: Callable[[int], Sequence[Tensor]], count: int, settings: FitSettings
+) -> tuple[Tensor, ...]:
+    """Principal directions of the maps of each size, or none: [R_g, C_g] each.
+
+    Of standardised features, the strongest first.
+    """
+    if not settings.directions:
+        return ()
+    random = torch.Generator().manual_seed(settings.seed)
+    rows, channels = [], []
+    for n in np.unique(np.linspace(0, count - 1, _BASIS_PICTURES).astype(int)).tolist():
+        maps = maps_of(n)
+        channels = group_channels(maps)
+        rows.append(gather(maps, torch.rand(_BASIS_PIXELS, 2, generator=random)))
+    bases = []
+    for group in torch.cat(rows).split(channels, dim=1):
+        deviation = group.std(dim=0) + 1e-3
+        scaled = (group - group.mean(dim=0)) / deviation
+        _, vectors = torch.linalg.eigh(scaled.T @ scaled)
+        bases.append(vectors[:, -settings.directions :].T.flip(0) / deviation)
+    return tuple(basis.clone() for basis in bases)
 
 
 def _gather_samples(
@@ -96,6 +142,7 @@ def _gather_samples(
     pool: PixelPool,
     shape: tuple[int, ...],
     settings: FitSettings,
+    bases: tuple[Tensor, ...],
 ) -> _Samples:
     _, height, width = shape
     random = np.random.RandomState(settings.seed)
@@ -104,27 +151,36 @@ def _gather_samples(
     for n in range(shape[0]):
         maps = maps_of(n)
         if features is None:
-            d = sum(f.shape[1] for f in maps)
+            d = sum(map(len, bases)) or sum(f.shape[1] for f in maps)
             most = _FEATURE_BYTES // (2 * d * settings.members)
             count = min(settings.pixels, max(most, 256))
             draws = [pool.draw(count, random) for _ in range(settings.members)]
             size = (settings.members, len(draws[0].label), d)
             features = torch.empty(size, dtype=torch.float16, device=maps[0].device)
+        read = _reading(maps, (height, width), bases)
         for m, draw in enumerate(draws):
             (mine,) = np.nonzero(draw.picture == n)
             if mine.size:
-                points = _points(draw.index[mine], height, width)
-                features[m, torch.from_numpy(mine)] = gather(maps, points).half()
+                values = read(torch.from_numpy(draw.index[mine]))
+                features[m, torch.from_numpy(mine)] = values.half()
     if features is None:
         raise ValueError("there is no picture to fit on.")
     labels = torch.from_numpy(np.stack([draw.label for draw in draws]))
     return _Samples(features, labels.to(features.device))
 
 
-def _points(index: npt.NDArray[np.int64], height: int, width: int) -> Tensor:
-    """Flat pixel indices -> [P, 2] centres (x, y) in [0, 1]."""
-    x, y = (index % width + 0.5) / width, (index // width + 0.5) / height
-    return torch.from_numpy(np.stack([x, y], axis=1).astype(np.float32))
+def _reading(
+    maps: Sequence[Tensor], size: tuple[int, int], bases: tuple[Tensor, ...]
+) -> Callable[[Tensor], Tensor]:
+    """Flat pixel indices [P] of a mask of `size` -> what is read of them, [P, R]."""
+    if bases:
+        return ProjectedMaps(bases, maps, size).at
+
+    def read(index: Tensor) -> Tensor:
+        x, y = (index % size[1] + 0.5) / size[1], (index // size[1] + 0.5) / size[0]
+        return gather(maps, torch.stack([x, y], dim=1).float())
+
+    return read
 
 
 def _input_scale(samples: _Samples) -> tuple[Tensor, Tensor]:
@@ -150,7 +206,7 @@ class _TrainedMembers(torch.nn.Module):
 
     def __init__(self, d: int, classes: int, settings: FitSettings, device: torch.device) -> None:
         super().__init__()
-        first, second = settings.hidden or ((128, 32) if classes < 32 else (256, 128))
+        first, second = settings.hidden or widths(d, classes)
         m = settings.members
         sizes = [(first, d), (second, first), (classes, second)]
         self.weights = torch.nn.ParameterList(

@@ -13,7 +13,7 @@ PICTURE_CHANNELS = 3 + 3 * len(WINDOWS) + 2
 def picture_maps(image: Tensor) -> Tensor:
     """Colour, local mean colours and position of each pixel.
 
-    image: [1, 3, S, S] float32 in [-1, 1]. Returns [1, 14, S, S]: red, green, blue, their means
+    image: [N, 3, S, S] float32 in [-1, 1]. Returns [N, 14, S, S]: red, green, blue, their means
     in squares of 5, 15 and 31 px, x and y in [-1, 1].
     """
     means = [
@@ -23,4 +23,5 @@ def picture_maps(image: Tensor) -> Tensor:
     rows = torch.linspace(-1, 1, height, device=image.device)
     columns = torch.linspace(-1, 1, width, device=image.device)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
-    return torch.cat([image, *means, x[None, None], y[None, None]], dim=1)
+    places = torch.stack([x, y]).expand(len(image), -1, -1, -1)
+    return torch.cat([image, *means, places], dim=1)

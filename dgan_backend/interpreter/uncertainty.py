@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 TOP_SHARE = 0.1  # an image is as uncertain as its most uncertain tenth
 
 
 def entropy(probabilities: Tensor, dim: int) -> Tensor:
     """Shannon entropy in nats along `dim`, with 0 log 0 = 0."""
-    return -torch.special.xlogy(probabilities, probabilities).sum(dim=dim)
+    logs = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log_()
+    return -logs.mul_(probabilities).sum(dim=dim)
 
 
 def jensen_shannon(probabilities: Tensor) -> Tensor:
@@ -28,13 +28,17 @@ def jensen_shannon(probabilities: Tensor) -> Tensor:
     return (mean - entropy(probabilities, dim=1).mean(dim=0)).clamp_min(0.0)
 
 
-def majority_vote(labels: Tensor, num_classes: int) -> Tensor:
-    """[M, ...] integer labels -> [...]: the most frequent; a tie goes to the smallest class."""
-    counts = torch.zeros(num_classes, *labels.shape[1:], dtype=torch.int16, device=labels.device)
-    ones = torch.ones_like(labels[:1], dtype=torch.int16)
-    for member in labels.long():
-        counts.scatter_add_(0, member[None], ones)
-    return counts.argmax(dim=0)
+def majority_vote(scores: Tensor) -> Tensor:
+    """[M, K, ...] of which a member's largest is its label -> [...] int64: the most frequent label;
+    a tie goes to the smallest class.
+
+    Of operations that run over whole planes: as many `argmax` would take longer than all else.
+    """
+    chosen = (scores >= scores.amax(dim=1, keepdim=True)).float().sum(dim=0)
+    classes = len(chosen)
+    order = torch.arange(classes - 1, -1, -1, device=scores.device, dtype=chosen.dtype)
+    ranked = chosen * classes + order.reshape(-1, *[1] * (chosen.ndim - 1))
+    return classes - 1 - ranked.amax(dim=0).long() % classes
 
 
 def image_uncertainty(uncertainty: npt.NDArray[np.float32]) -> float:
@@ -68,10 +72,11 @@ def expected_iou(probabilities: Tensor) -> float:
     intersection over expected union with the truth, which is near the expected IoU (Nowozin,
     CVPR 2014): small parts weigh as much as large ones, as they do in what it stands for.
     """
-    said = F.one_hot(probabilities.argmax(dim=0), len(probabilities)).permute(2, 0, 1).bool()
-    right = torch.where(said, probabilities, 0.0).sum(dim=(1, 2))
-    missed = torch.where(said, 0.0, probabilities).sum(dim=(1, 2))
-    sizes = said.sum(dim=(1, 2))
+    flat, classes = probabilities.flatten(1), len(probabilities)
+    largest_one, said = flat.max(dim=0)
+    right = torch.bincount(said, weights=largest_one.double(), minlength=classes)
+    missed = flat.sum(dim=1, dtype=torch.float64) - right
+    sizes = torch.bincount(said, minlength=classes)
     return float((right / (sizes + missed).clamp_min(1e-9))[sizes > 0].mean())
 
 

@@ -100,7 +100,7 @@ class Student:
         opinions = self.opinions(image)[:, 0]
         return PixelPrediction(
             probabilities=opinions.mean(dim=0),
-            vote=majority_vote(opinions.argmax(dim=1), self.num_classes),
+            vote=majority_vote(opinions),
             uncertainty=jensen_shannon(opinions),
             members=self.members,
         )

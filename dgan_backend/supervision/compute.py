@@ -13,15 +13,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-# glibc gives large blocks back to the kernel on every free and faults them in again on the next
-# use. Keeping them makes synthesis of a batch 2.9 times as fast on a CPU; it costs memory that
-# is kept instead of returned. Read by glibc when a process starts, so it has to be inherited.
-MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "8589934592",
-    "MALLOC_TOP_PAD_": "268435456",
-}
+_MOST_KEPT = 8 * 2**30  # bytes; and at most a quarter of the memory
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
 def cores(quota_file: Path = _CGROUP_QUOTA) -> int:
@@ -37,6 +31,30 @@ def cores(quota_file: Path = _CGROUP_QUOTA) -> int:
         return available
 
 
+def memory(limit_file: Path = _CGROUP_MEMORY) -> int:
+    """Bytes of memory that there are for this process: the machine's, capped by a container's."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(total, int(limit_file.read_text()))
+    except (OSError, ValueError):  # no cgroup v2, or "max"
+        return total
+
+
+def allocator(available: int | None = None) -> dict[str, str]:
+    """Settings of glibc, which it reads when a process starts, so that they have to be inherited.
+
+    It gives large blocks back to the kernel on every free and faults them in again on the next use.
+    Keeping them makes synthesis of a batch 2.9 times as fast on a CPU; what is kept instead of
+    returned is bounded by 8 GB and by a quarter of the memory.
+    """
+    most = min(_MOST_KEPT, (memory() if available is None else available) // 4)
+    return {
+        "MALLOC_MMAP_THRESHOLD_": "4294967296",
+        "MALLOC_TRIM_THRESHOLD_": str(most),
+        "MALLOC_TOP_PAD_": str(min(2**28, most)),
+    }
+
+
 def share(processes: int, threads: int = 0, available: int | None = None) -> int:
     """Threads of one of `processes` computing processes; `threads` (THREADS) wins when set."""
     total = cores() if available is None else available
@@ -46,7 +64,7 @@ def share(processes: int, threads: int = 0, available: int | None = None) -> int
 def environment(threads: int) -> dict[str, str]:
     """What to add to the environment of a process that computes with `threads` threads."""
     return {
-        **MALLOC,
+        **allocator(),
         "THREADS": str(threads),
         "OMP_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
