@@ -324,7 +324,7 @@ def test_causes_are_told_apart(
 ) -> None:
     monkeypatch.setattr(causes, "SAMPLES", 2)
     monkeypatch.setattr(
-        causes, "FitSettings", lambda **more: FitSettings(steps=5, pixels=256, **more)
+        methods, "FitSettings", lambda **more: FitSettings(steps=5, pixels=256, **more)
     )
     folder = tiny_generator_folder(tmp_path / "tiny")
     data, generator = FewShotSet.load(pairs, "toonhead"), load_generator(folder)

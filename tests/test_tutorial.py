@@ -147,7 +147,7 @@ def in_this_process(
         patch.setattr(few_shot.FewShotSet, "test", lambda self: self.pairs.pick(range(180, 184)))
         found = made.compute(few_shot.Cell(chosen[0], 1, 0))
     results.value |= {"classes": list(CLASSES), "area": [0.5, 0.3, 0.2], "ceiling": {}}
-    return {chosen[0]: {16: [found]}}
+    return {chosen[0]: {16: [{**found, "draw": 0}]}}
 
 
 def a_project_learns_with_it(folder: Path) -> None:
