@@ -391,6 +391,10 @@ def test_tables_and_plot_show_every_method(tmp_path: Path) -> None:
         )
     }
     cells["unet"][16] += [{**cell, "miou": cell["miou"] + 0.02} for cell in cells["unet"][16]]
+    cells["student"][4] = cells["pixels"][4] = cells["pixels"][16]  # but no U-Net
+    text = report.tables(value, cells)
+    assert "| student over the better baseline, draw by draw |  | +5.0" in text
+    del cells["student"][4], cells["pixels"][4]
     text = report.tables(value, cells)
     assert "| U-Net from scratch | 72.0 ± 1.4 (4) |" in text  # of draws: .71, .73
     assert "| student over the better baseline, draw by draw | +5.0 ± 1.4 |" in text  # .04, .06

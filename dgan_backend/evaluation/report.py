@@ -54,10 +54,15 @@ def _by_count(cells: Cells) -> str:
 
 
 def _gain(cells: Cells, count: int) -> str:
-    """Of the student over the baseline with the better mean: mean and deviation over draws."""
+    """Of the student over the baseline with the better mean: mean and deviation over draws.
+
+    Nothing while a baseline is missing there: it may be the better one.
+    """
     baselines = [_by_draw(cells[b].get(count, []), "miou") for b in BASELINES if b in cells]
     student = _by_draw(cells["student"].get(count, []), "miou")
-    better = max(baselines, key=lambda found: np.mean(list(found.values())) if found else -1.0)
+    if not all(baselines):
+        return ""
+    better = max(baselines, key=lambda found: float(np.mean(list(found.values()))))
     pairs = [100 * (student[draw] - better[draw]) for draw in sorted(student) if draw in better]
     return f"{np.mean(pairs):+.1f}{_deviation(pairs)}" if pairs else ""
 
