@@ -23,12 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from dgan_backend.errors import DganError
-from dgan_backend.generators.native import (
-    file_hash,
-    generator_folder,
-    read_card,
-    shipped_generators,
-)
+from dgan_backend.generators.native import file_hash, read_card
+from dgan_backend.generators.references import generator_folder, shipped_generators
 from dgan_backend.settings import Settings
 from dgan_backend.storage import Storage
 from dgan_backend.versions import CARD
