@@ -18,8 +18,6 @@ from dgan_backend.segmenter import Segmenter
 from dgan_backend.settings import Settings
 from dgan_backend.versions import WEIGHTS, shipped_versions
 
-_BATCH = 16  # pictures that are asked for at once
-
 
 @dataclass(frozen=True)
 class Found:
@@ -66,13 +64,11 @@ def items(
     segmenter: Segmenter, order: Order, number: int, tick: Callable[[int], None] = lambda n: None
 ) -> Iterator[Item]:
     """The pictures of one shard. tick: is told how many are made, and may raise."""
-    seeds = list(order.seeds(number))
-    for begin in range(0, len(seeds), _BATCH):
-        part = seeds[begin : begin + _BATCH]
-        made = segmenter.segment_seeds(part, order.truncation)
-        for n, (seed, found) in enumerate(zip(part, made, strict=True), start=begin + 1):
-            yield _item(segmenter, order, seed, found)
-            tick(n)
+    seeds = order.seeds(number)
+    made = segmenter.segment_seeds(seeds, order.truncation)
+    for n, (seed, found) in enumerate(zip(seeds, made, strict=True), start=1):
+        yield _item(segmenter, order, seed, found)
+        tick(n)
 
 
 def _item(segmenter: Segmenter, order: Order, seed: int, made: Segmentation) -> Item:
