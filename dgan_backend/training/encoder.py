@@ -96,8 +96,14 @@ class EncoderTraining:
 
     @property
     def done(self) -> bool:
-        late = 0 < self.plan.minutes * 60 <= self.seconds
-        return late or self.seen >= self.plan.pictures
+        return self.progress >= 1
+
+    @property
+    def progress(self) -> float:
+        """How much of the pictures, or of the time, is over."""
+        minutes = self.plan.minutes
+        late = self.seconds / 60 / minutes if minutes else 0.0
+        return max(late, self.seen / self.plan.pictures)
 
     def step(self) -> dict[str, float]:
         """One step on samples and, where there are any, as many pictures; losses as numbers.
@@ -222,10 +228,8 @@ class EncoderTraining:
 
     def _set_rate(self) -> None:
         """Half a cosine over the plan's pictures, or over its time where that ends first."""
-        done = self.seen / self.plan.pictures
-        if self.plan.minutes:
-            done = max(done, self.seconds / 60 / self.plan.minutes)
-        rate = self.plan.rate * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * min(1.0, done))))
+        done = min(1.0, self.progress)
+        rate = self.plan.rate * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 

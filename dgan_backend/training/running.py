@@ -28,13 +28,16 @@ _SHOWN = 12
 
 
 class Training(Protocol):
-    """What goes step by step. seen, total: pictures so far, and in all. seconds: that it took."""
+    """What goes step by step. seen, total: pictures so far, and in all if no time ends it sooner.
+    seconds: that it took. progress: how much of it is over; it is done from 1 on."""
 
     seen: int
     seconds: float
 
     @property
     def total(self) -> int: ...
+    @property
+    def progress(self) -> float: ...
     @property
     def done(self) -> bool: ...
     def step(self) -> dict[str, float]: ...
@@ -61,6 +64,7 @@ def go_through(training: Training, what: str, show: Callable[[], None] = lambda:
                 losses = training.step()
                 bar.update(training.seen - seen)
                 seen = training.seen
+                bar.total = max(seen, round(seen / training.progress))
                 bar.set_postfix_str(" ".join(f"{k} {v:.3f}" for k, v in losses.items()))
                 if time.monotonic() - kept > _KEEP_SECONDS:
                     kept = time.monotonic()
