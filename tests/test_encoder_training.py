@@ -74,12 +74,24 @@ def test_pictures_are_learned_from_too_and_say_what_is_foreign(
 ) -> None:
     training = trained(generator, replace(plan, images=images))
     assert set(training.step()) == {"latent", "pixel", "feature", "stay"}
-    assert training.measured()[1] == "held-back pictures"
+    assert training.measured_on == "held-back pictures"
     encoder, errors = training.finish()
     kept, known = load_encoder(plan.out)
     assert known == errors and 0 < errors.median <= errors.limit
-    picture = training.measured()[0][:1]
+    picture = training.measured(1)
     assert torch.allclose(kept(picture), encoder(picture), atol=2e-2)  # kept in float16
+
+
+def test_a_checkpoint_of_other_weights_is_refused(
+    generator: Generator, plan: EncoderPlan, tmp_path: Path
+) -> None:
+    training = EncoderTraining(generator, plan)
+    training.step()
+    training.keep()
+    other = load_generator(tiny_generator_folder(tmp_path / "other", resolution=32))
+    other.card = replace(other.card, sha256="f" * 64)  # as if of other weights
+    with pytest.raises(DganError, match=r"of another generator .*remove it"):
+        EncoderTraining(other, plan)
 
 
 def test_it_goes_on_where_it_stopped(generator: Generator, plan: EncoderPlan) -> None:

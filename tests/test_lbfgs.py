@@ -42,8 +42,36 @@ def test_rows_do_not_know_of_each_other() -> None:
         assert torch.allclose(minimize(quadratic, start[n : n + 1], 15)[0], together[n])
 
 
-@pytest.mark.parametrize("evaluations", [1, 2, 7])
-def test_it_asks_as_often_as_it_was_told_and_never_goes_up(evaluations: int) -> None:
+@pytest.mark.parametrize("size", [1e-8, 1e6])
+def test_the_size_of_values_and_of_variables_means_nothing(size: float) -> None:
+    start = torch.zeros(1, 20, dtype=torch.float64)
+
+    def small(x: Tensor) -> tuple[Tensor, Tensor]:
+        values, slopes = quadratic(x)
+        return size * values, size * slopes
+
+    def wide(x: Tensor) -> tuple[Tensor, Tensor]:
+        values, slopes = quadratic(x / 50)
+        return values, slopes / 50
+
+    found = minimize(quadratic, start, 25)
+    assert torch.allclose(minimize(small, start, 25), found, rtol=1e-3)
+    assert torch.allclose(minimize(wide, start, 25, unit=50.0), 50 * found, rtol=1e-3)
+
+
+def test_what_becomes_no_number_is_taken_back() -> None:
+    def walled(x: Tensor) -> tuple[Tensor, Tensor]:
+        values, slopes = quadratic(x)
+        beyond = (x.abs() > 0.31).any(dim=1)
+        return torch.where(beyond, torch.nan, values), slopes.where(~beyond[:, None], torch.nan)
+
+    found = minimize(walled, torch.zeros(1, 20, dtype=torch.float64), 60)
+    assert walled(found)[0].isfinite().all()
+    assert walled(found)[0] < 0.01 * walled(torch.zeros(1, 20, dtype=torch.float64))[0]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_it_asks_as_often_as_it_was_told_and_never_goes_up(steps: int) -> None:
     asked = []
 
     def steep(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,8 +79,8 @@ def test_it_asks_as_often_as_it_was_told_and_never_goes_up(evaluations: int) -> 
         return (1e6 * x.abs()).sum(dim=1), 1e6 * x.sign()  # every step may be too long
 
     start = torch.full((2, 3), 1e-3)
-    found = minimize(steep, start, evaluations)
-    assert len(asked) == evaluations
+    found = minimize(steep, start, steps)
+    assert len(asked) == steps + 1
     assert (found.abs().sum(dim=1) <= start.abs().sum(dim=1)).all()
 
 

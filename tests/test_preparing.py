@@ -185,6 +185,8 @@ def test_a_folder_of_something_else_is_left_alone(
     (tmp_path / "texts" / "novel.txt").write_text("Call me")
     assert prepare(file, tmp_path / "texts") == 2
     assert "is no native generator folder" in capsys.readouterr().err
+    assert prepare(file, tmp_path / "texts" / "novel.txt") == 2
+    assert "novel.txt is a file; --out names a folder" in capsys.readouterr().err
     assert everything(other) == before and len(everything(tmp_path / "texts")) == 1
 
 
@@ -201,6 +203,15 @@ def test_a_generator_without_a_backbone_is_given_one_in_place_or_elsewhere(
     assert "leave out --turns" in capsys.readouterr().err
     assert prepare(folder) == 0
     assert load_backbone(folder).trained
+
+
+def test_it_may_be_the_folder_one_is_in(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert prepare(file, Path()) == 0
+    assert load_backbone(tmp_path / "here").trained
 
 
 def test_a_card_tells_what_the_command_was_told(file: Path, tmp_path: Path) -> None:
@@ -223,7 +234,7 @@ def test_little_time_is_said_and_kept_to(
     assert 0 < about["pictures_seen"] < 2000
 
 
-def test_an_encoder_of_another_training_is_named(
+def test_a_damaged_checkpoint_is_named(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert prepare(file, tmp_path / "mine") == 0

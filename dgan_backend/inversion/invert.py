@@ -13,10 +13,13 @@ from dgan_backend.inversion.encoder import Encoder
 from dgan_backend.inversion.lbfgs import minimize
 from dgan_backend.inversion.losses import maps_losses, picture_errors, rounded_pixel_losses
 
+_SAMPLES = 64  # that say how far w spreads
+
 
 @dataclass(frozen=True)
 class InversionSettings:
-    """steps: of L-BFGS, each a picture made and its gradient; 0 = the encoder alone.
+    """steps: of L-BFGS, each a picture made and its gradient, after a first one; 0 = the encoder
+    alone.
 
     stay: weight of the mean squared distance to the encoder's w+, which keeps the latent where
     the interpreter knows its way. perceptual: weight of the distance between the encoder's own
@@ -29,8 +32,9 @@ class InversionSettings:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> InversionSettings:
-        """What a version's card says; a rate, as versions before L-BFGS had it, means nothing."""
-        return cls(**{name: found for name, found in value.items() if name != "rate"})
+        """What a version's card says. One with a rate is from before L-BFGS, where steps were
+        worth something else: it gets the defaults of today."""
+        return cls() if "rate" in value else cls(**value)
 
 
 @dataclass(frozen=True)
@@ -90,4 +94,11 @@ def _refine(
         return found.detach(), gradient.flatten(1)
 
     with torch.no_grad():
-        return minimize(function, start.flatten(1), settings.steps).reshape(start.shape)
+        rows = minimize(function, start.flatten(1), settings.steps, _unit(generator))
+    return rows.reshape(start.shape)
+
+
+def _unit(generator: Generator) -> float:
+    """Standard deviation of w, over some samples."""
+    z = torch.cat([generator.latent_from_seed(seed) for seed in range(_SAMPLES)])
+    return float(generator.mapping(z)[:, 0].std(dim=0).mean())

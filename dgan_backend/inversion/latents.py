@@ -22,7 +22,7 @@ from dgan_backend.storage import Storage
 
 LATENTS = "latents"  # in MODEL_DIR, a folder for each project
 _ENDING = ".safetensors"
-_FORMAT = 1  # another number for another way to invert, so that old latents are not taken for new
+_FORMAT = 2  # another number for another way to invert, so that old latents are not taken for new
 
 log = logging.getLogger(__name__)
 

@@ -58,7 +58,7 @@ def prepare(args: argparse.Namespace) -> int:
         raise DganError(f"say with --out which folder {args.generator} is to be prepared in.")
     preparation = Preparation(
         source=args.generator,
-        out=args.out or _own_folder(args.generator),
+        out=(args.out or _own_folder(args.generator)).resolve(),
         images=args.images,
         minutes=args.minutes,
         encoder=args.encoder_pictures,
@@ -108,7 +108,7 @@ def train_encoder(args: argparse.Namespace) -> int:
     """Train the encoder of a generator, and write it also where that is stopped."""
     generator = load_generator(args.generator, args.device)
     plan = EncoderPlan(
-        out=args.out or _own_folder(args.generator),
+        out=(args.out or _own_folder(args.generator)).resolve(),
         images=args.images,
         pictures=args.pictures,
         minutes=args.minutes,

@@ -88,7 +88,6 @@ class EncoderTraining:
         self.seen, self.seconds = 0, 0.0
         plan.out.mkdir(parents=True, exist_ok=True)
         self.resumed = self._resume()
-        self._clock = time.monotonic()
 
     @property
     def total(self) -> int:
@@ -108,6 +107,7 @@ class EncoderTraining:
     def step(self) -> dict[str, float]:
         """One step on samples and, where there are any, as many pictures; losses as numbers.
         Raises DganError when the training diverges."""
+        began = time.monotonic()
         self._set_rate()
         with torch.enable_grad():
             losses = self._losses(*self._samples(), self._pictures())
@@ -122,15 +122,20 @@ class EncoderTraining:
             )
         self.seen += self.batch
         self._average()
-        now = time.monotonic()
-        self.seconds, self._clock = self.seconds + now - self._clock, now
+        self.seconds += time.monotonic() - began
         return {name: float(value.detach()) for name, value in losses.items()}
 
-    def measured(self) -> tuple[Tensor, str]:
-        """Pictures that the training has not seen, [N, 3, R, R] in [-1, 1], and what they are."""
+    @property
+    def measured_on(self) -> str:
+        """What `measured` pictures are."""
+        return "samples" if self.folder is None else "held-back pictures"
+
+    def measured(self, most: int | None = None) -> Tensor:
+        """Pictures that the training has not seen, [N, 3, R, R] in [-1, 1]."""
+        count = min(most or _MEASURED, _MEASURED)
         if self.folder is not None:
-            return self.folder.measuring_set(_MEASURED), "held-back pictures"
-        return sampled_pictures(self.generator, _MEASURED_SEED, _MEASURED), "samples"
+            return self.folder.measuring_set(count)
+        return sampled_pictures(self.generator, _MEASURED_SEED, count)
 
     @torch.no_grad()
     def reconstructed(self, images: Tensor) -> Tensor:
@@ -141,6 +146,7 @@ class EncoderTraining:
     def keep(self) -> None:
         """Write the checkpoint, and the encoder as it is."""
         value = {
+            "generator": self.generator.card.sha256,
             "encoder": self.encoder.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -160,9 +166,9 @@ class EncoderTraining:
         They say which pictures are not of this domain: without pictures they are those of samples,
         and pictures of the domain may seem more foreign than they are.
         """
-        images, what = self.measured()
+        images = self.measured()
         self.keep()
-        batches = list(images.to(self.generator.device).split(_CALIBRATION_BATCH))
+        batches = list(images.to(self.generator.device).split(min(self.batch, _CALIBRATION_BATCH)))
         errors = torch.cat(
             [
                 invert(self.generator, self.average, batch, self.plan.inversion).errors
@@ -171,7 +177,7 @@ class EncoderTraining:
         )
         median, limit = (round(float(torch.quantile(errors, q)), 5) for q in (0.5, 0.999))
         known = InDomainErrors(median, limit)
-        about = {**self._about(), "errors_of": what}
+        about = {**self._about(), "errors_of": self.measured_on}
         save_encoder(self.plan.out, self.average, known, training=about)
         return self.average, known
 
@@ -246,6 +252,8 @@ class EncoderTraining:
             return False
         try:
             value = torch.load(path, map_location=self.generator.device, weights_only=True)
+            if value.get("generator", self.generator.card.sha256) != self.generator.card.sha256:
+                raise ValueError(f"its weights are {value['generator'][:8]}...")
             self.encoder.load_state_dict(value["encoder"])
             self.average.load_state_dict(value["average"])
             self.optimizer.load_state_dict(value["optimizer"])

@@ -85,6 +85,8 @@ class Preparation:
         """Whether the generator is in `out`; raises DganError when something else is."""
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
             return False
+        if not self.out.is_dir():
+            raise DganError(f"{self.out} is a file; --out names a folder to make.")
         card = read_card(self.out)
         if not self._is(card):
             raise DganError(f"{self.out} is of another generator, {card.id}; choose another --out.")

@@ -67,9 +67,9 @@ def go_through(training: Training, what: str, show: Callable[[], None] = lambda:
                 bar.total = max(seen, round(seen / training.progress))
                 bar.set_postfix_str(" ".join(f"{k} {v:.3f}" for k, v in losses.items()))
                 if time.monotonic() - kept > _KEEP_SECONDS:
-                    kept = time.monotonic()
                     training.keep()
                     show()
+                    kept = time.monotonic()  # what is shown may take long, too
         except KeyboardInterrupt:
             tqdm.write("stopped; what it has learned so far is kept")
             training.keep()
@@ -99,7 +99,7 @@ def make_encoder(generator: Generator, plan: EncoderPlan, *, also_stopped: bool)
     _write_reconstructions(training)
     known = training.finish(partial(tqdm, desc="measuring errors"))[1]
     print(
-        f"{plan.out}: an encoder; inversions of {training.measured()[1]} are off by "
+        f"{plan.out}: an encoder; inversions of {training.measured_on} are off by "
         f"{known.median:.3f} at the median, and what is off by more than {known.limit:.3f} counts "
         "as foreign"
     )
@@ -152,6 +152,6 @@ def make_backbone(
 
 def _write_reconstructions(training: EncoderTraining) -> None:
     """Two rows, pictures and what the encoder makes of them."""
-    shown = training.measured()[0][:_SHOWN]
+    shown = training.measured(_SHOWN)
     rows = [list(to_pictures(part)) for part in (shown, training.reconstructed(shown))]
     save_picture(training.plan.out / "encoder-sheet.png", contact_sheet(rows))
