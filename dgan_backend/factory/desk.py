@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 
 import redis
 from rq.job import Job
 
 from dgan_backend import jobs
 from dgan_backend.factory.order import Order
-from dgan_backend.loop.board import LEASE_SECONDS, Lease
+from dgan_backend.loop.board import Lease, leased
 
 _PREFIX = "dgan:factory:"
 _EXPIRES = 24 * 3600  # seconds after the last word about a data set
@@ -77,18 +76,9 @@ class Desk:
 
     # Who is at what
 
-    @contextmanager
-    def lease(self, number: int) -> Iterator[Lease | None]:
+    def lease(self, number: int) -> AbstractContextManager[Lease | None]:
         """One process at a time makes a shard; None when another does."""
-        lock = self._redis.lock(self._lease(number), timeout=LEASE_SECONDS, thread_local=False)
-        if not lock.acquire(blocking=False):
-            yield None
-            return
-        lease = Lease(lock)
-        try:
-            yield lease
-        finally:
-            lease.end()
+        return leased(self._redis, self._lease(number))
 
     def held(self, numbers: list[int]) -> set[int]:
         """Those that some process is at."""

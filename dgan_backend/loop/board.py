@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -56,7 +56,7 @@ class Progress:
 
 
 class Lease:
-    """The right to do one kind of work for one project, while it is renewed."""
+    """The right to do something that one process at a time does, while it is renewed."""
 
     def __init__(self, lock: Any) -> None:
         self._lock = lock
@@ -90,6 +90,20 @@ class Lease:
                 return
             except redis.RedisError:
                 continue  # `check` says when that has been for too long
+
+
+@contextmanager
+def leased(client: redis.Redis, name: str) -> Iterator[Lease | None]:
+    """A lease of that name, which one process at a time can have; None when another has it."""
+    lock = client.lock(name, timeout=LEASE_SECONDS, thread_local=False)
+    if not lock.acquire(blocking=False):
+        yield None
+        return
+    lease = Lease(lock)
+    try:
+        yield lease
+    finally:
+        lease.end()
 
 
 class Board:
@@ -157,19 +171,9 @@ class Board:
 
     # Leases and jobs
 
-    @contextmanager
-    def lease(self, uid: str, work: Work) -> Iterator[Lease | None]:
+    def lease(self, uid: str, work: Work) -> AbstractContextManager[Lease | None]:
         """One process at a time does one kind of work for one project; None when another does."""
-        name = f"{_PREFIX}lease:{work}:{uid}"
-        lock = self._redis.lock(name, timeout=LEASE_SECONDS, thread_local=False)
-        if not lock.acquire(blocking=False):
-            yield None
-            return
-        lease = Lease(lock)
-        try:
-            yield lease
-        finally:
-            lease.end()
+        return leased(self._redis, f"{_PREFIX}lease:{work}:{uid}")
 
     def busy(self, uid: str, work: Work) -> bool:
         """Whether some process has that lease."""
