@@ -115,3 +115,11 @@ def tiny_segmenter(folder: Path, partonomy: Partonomy | str = "toonhead") -> Seg
         version=f"{tree.name}-tiny",
         plan=replace(QUICK, outside="interpreter"),
     )
+
+
+def tiny_models(folder: Path, version: str) -> Path:
+    """A MODEL_DIR in which a tiny version of that name lies; its generator lies there, too."""
+    segmenter = tiny_segmenter(folder)
+    segmenter.card = replace(segmenter.card, name=version)
+    segmenter.save(folder / version)
+    return folder

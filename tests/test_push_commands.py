@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from dgan_backend.settings import Settings
 from dgan_backend.supervision import compute, services
 from dgan_backend.supervision.launcher import Launcher
 from tests.boards import embedded_redis
-from tests.builders import tiny_segmenter
+from tests.builders import tiny_models
 from tests.labeling import CONFIG, OTHER_CONFIG
 from tests.studio import TOKEN, UID, Studio, studio_with
 
@@ -27,11 +26,7 @@ SISTER = 9
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A MODEL_DIR in which a tiny version serves project 7."""
-    folder = tmp_path_factory.mktemp("models")
-    segmenter = tiny_segmenter(folder)
-    segmenter.card = replace(segmenter.card, name=VERSION)
-    segmenter.save(folder / VERSION)
-    return folder
+    return tiny_models(tmp_path_factory.mktemp("models"), VERSION)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from dgan_backend.segmenter import Segmenter
 from dgan_backend.settings import Settings
 from dgan_backend.storage import Storage
 from dgan_backend.supervision import compute
-from tests.builders import tiny_segmenter
+from tests.builders import tiny_models
 
 VERSION = "p7-toonhead-v0003"
 
@@ -33,11 +33,7 @@ VERSION = "p7-toonhead-v0003"
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A MODEL_DIR with a tiny version."""
-    folder = tmp_path_factory.mktemp("models")
-    segmenter = tiny_segmenter(folder)
-    segmenter.card = replace(segmenter.card, name=VERSION)
-    segmenter.save(folder / VERSION)
-    return folder
+    return tiny_models(tmp_path_factory.mktemp("models"), VERSION)
 
 
 @pytest.fixture
