@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from dgan_backend.settings import Settings
 
@@ -23,6 +24,13 @@ def seed(text: str) -> int:
 
 def natural(text: str) -> int:
     return 0 if text == "0" else positive(text)
+
+
+def minutes(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return value
 
 
 def positive(text: str) -> int:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from dgan_backend import arguments
-from dgan_backend.arguments import natural, positive, seed
+from dgan_backend.arguments import minutes, natural, positive, seed
 
 _DESCRIPTION = """
 Reads NVIDIA's pickles of StyleGAN2 (PyTorch, TensorFlow) and StyleGAN3, .pt files of rosinality's
@@ -46,7 +46,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="pictures seen when the resolution doubles [20000 80000]",
     )
     train.add_argument("--pictures", type=positive, default=200_000, help="to see [%(default)s]")
-    train.add_argument("--minutes", type=float, default=0, help="stop after these [no limit]")
+    train.add_argument("--minutes", type=minutes, default=0, help="stop after these [no limit]")
     train.add_argument("--batch", type=positive, default=16, help="[%(default)s]")
     train.add_argument("--rate", type=float, default=0.002, help="of Adam [%(default)s]")
     train.add_argument("--r1", type=float, default=0.3, help="gradient penalty [%(default)s]")
@@ -89,6 +89,12 @@ def _add_import_command(actions: argparse._SubParsersAction[argparse.ArgumentPar
     command.add_argument("file", type=Path, help=".pkl, .pt or .pth")
     command.add_argument("--out", type=Path, required=True, help="the native folder to write")
     command.add_argument("--name", default="", help="[the file's]")
+    _add_card_arguments(command)
+    command.set_defaults(run=_import)
+
+
+def _add_card_arguments(command: argparse.ArgumentParser) -> None:
+    """What a file does not tell of itself."""
     command.add_argument(
         "--licence", default="", metavar="TEXT", help="for the card [what is known of the format]"
     )
@@ -105,7 +111,9 @@ def _add_import_command(actions: argparse._SubParsersAction[argparse.ArgumentPar
         metavar="NPY",
         help="average latent where the file has none [the mean of 8,000 samples]",
     )
-    command.set_defaults(run=_import)
+    command.add_argument(
+        "--turns", action="store_true", help="pictures have no up: for the card, which all follow"
+    )
 
 
 def _add_prepare_command(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -125,7 +133,7 @@ def _add_prepare_command(actions: argparse._SubParsersAction[argparse.ArgumentPa
     )
     command.add_argument(
         "--minutes",
-        type=float,
+        type=minutes,
         default=90,
         help="of computing, for encoder and backbone together; 0: no limit [%(default)s]",
     )
@@ -139,12 +147,7 @@ def _add_prepare_command(actions: argparse._SubParsersAction[argparse.ArgumentPa
     command.add_argument(
         "--no-mirror", action="store_true", help="left and right differ in meaning"
     )
-    command.add_argument(
-        "--turns", action="store_true", help="pictures have no up: for the card, which all follow"
-    )
-    command.add_argument(
-        "--licence", default="", metavar="TEXT", help="for the card [what is known of the format]"
-    )
+    _add_card_arguments(command)
     command.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
     command.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
     command.set_defaults(run=partial(_run, "prepare"))
@@ -172,7 +175,7 @@ def _add_encoder_command(actions: argparse._SubParsersAction[argparse.ArgumentPa
     train.add_argument("--images", type=Path, help="of the domain, a folder [samples alone]")
     train.add_argument("--out", type=Path, help="folder to write to [the generator's]")
     train.add_argument("--pictures", type=positive, default=100_000, help="to see [%(default)s]")
-    train.add_argument("--minutes", type=float, default=0, help="stop after these [no limit]")
+    train.add_argument("--minutes", type=minutes, default=0, help="stop after these [no limit]")
     train.add_argument("--batch", type=positive, default=0, help="[by the generator's resolution]")
     train.add_argument("--rate", type=float, default=0.002, help="of Adam [%(default)s]")
     train.add_argument("--no-mirror", action="store_true", help="left and right differ in meaning")
@@ -208,7 +211,7 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
         default=60_000,
         help="to see; 0: measure anew what is familiar to --init [%(default)s]",
     )
-    backbone.add_argument("--minutes", type=float, default=0, help="stop after these [no limit]")
+    backbone.add_argument("--minutes", type=minutes, default=0, help="stop after these [no limit]")
     backbone.add_argument("--init", help="folder of a backbone to go on with")
     backbone.add_argument(
         "--turns", action="store_true", help="pictures have no up: any angle [as the generator]"

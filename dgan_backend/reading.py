@@ -45,6 +45,7 @@ def invert_all(
     settings: InversionSettings | None,
 ) -> Inversion:
     images = to_tensor(np.stack(squares)).to(generator.device)
-    parts = [invert(generator, encoder, batch, settings) for batch in images.split(_BATCH)]
+    batches = images.split(min(_BATCH, generator.at_once))
+    parts = [invert(generator, encoder, batch, settings) for batch in batches]
     columns = zip(*((p.w, p.images, p.errors) for p in parts), strict=True)
     return Inversion(*(torch.cat(column) for column in columns))

@@ -27,6 +27,7 @@ from dgan_backend.generators.native import file_hash, read_card
 from dgan_backend.generators.references import generator_folder, shipped_generators
 from dgan_backend.settings import Settings
 from dgan_backend.storage import Storage
+from dgan_backend.student.native import backbone_id
 from dgan_backend.versions import CARD
 
 FRESH_SECONDS = 3.0  # what others did is seen after so long
@@ -207,7 +208,7 @@ class Shared:
         """A generator that is not where the card says is fetched, and the card of the mirror says
         where it is."""
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        if _is_there(Path(card["generator"]), card["generator_id"]):
+        if _is_there(card):
             return
         target = self._mirror / "shared-generators" / bundle
         if not (target / _WHOLE).is_file():
@@ -217,12 +218,15 @@ class Shared:
         self._local.write(f"{folder.name}/{CARD}", json.dumps(moved).encode())
 
 
-def _is_there(generator: Path, generator_id: str) -> bool:
+def _is_there(version: dict[str, Any]) -> bool:
+    """Whether the generator that a version's card names is here, with the version's backbone."""
+    reference = version["generator"]
     try:
-        card = read_card(generator_folder(generator))
+        found = read_card(generator_folder(reference)).id
+        needed = version.get("backbone_id", "")
+        return bool(found == version["generator_id"] and needed in ("", backbone_id(reference)))
     except DganError:
         return False
-    return generator_id == f"{card.name}-{card.sha256[:8]}"
 
 
 _WHOLE = ".whole"  # beside files of which none is missing

@@ -129,6 +129,10 @@ def test_the_command_goes_on_where_it_was_stopped(
     assert "resumed after 8 pictures" in capsys.readouterr().out
     assert load_backbone(tmp_path / "tiny").training["pictures"] == 16
     assert not list((tmp_path / "tiny").glob("*checkpoint*"))
+    before = (tmp_path / "tiny" / "backbone.safetensors").read_bytes()
+    assert main(command) == 2  # versions may stand on it
+    assert "has a backbone already" in capsys.readouterr().err
+    assert (tmp_path / "tiny" / "backbone.safetensors").read_bytes() == before
 
 
 def test_a_version_knows_its_backbone(tmp_path: Path) -> None:

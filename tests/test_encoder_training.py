@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +15,15 @@ from PIL import Image
 from dgan_backend.cli import main
 from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator, load_generator
-from dgan_backend.inversion.invert import InversionSettings
-from dgan_backend.inversion.native import load_encoder
+from dgan_backend.generators.native import write_json
+from dgan_backend.inversion.encoder import Encoder
+from dgan_backend.inversion.invert import Inversion, InversionSettings, invert
+from dgan_backend.inversion.native import has_encoder, load_encoder
+from dgan_backend.training.calibration import measured_count, sampled_pictures
 from dgan_backend.training.encoder import (
     EncoderPlan,
     EncoderTraining,
-    batch_for,
     new_encoder,
-    sampled_pictures,
 )
 from tests.builders import tiny_generator_folder
 
@@ -135,9 +138,67 @@ def test_a_training_that_diverges_says_so(generator: Generator, plan: EncoderPla
         training.step()
 
 
-@pytest.mark.parametrize(("resolution", "batch"), [(64, 16), (256, 8), (1024, 2), (4096, 2)])
-def test_larger_pictures_come_in_smaller_batches(resolution: int, batch: int) -> None:
-    assert batch_for(resolution) == batch
+@pytest.mark.parametrize(
+    ("resolution", "batch", "measured"),
+    [(64, 16, 128), (128, 16, 128), (256, 8, 32), (1024, 2, 16), (4096, 2, 16)],
+)
+def test_larger_pictures_come_in_smaller_batches(
+    generator: Generator, resolution: int, batch: int, measured: int
+) -> None:
+    config = replace(generator.config, resolution=resolution)  # type: ignore[type-var]
+    generator.card = replace(generator.card, architecture=config)
+    assert generator.at_once == batch
+    assert measured_count(resolution) == measured
+
+
+def test_an_encoder_is_there_when_its_errors_are_known(
+    generator: Generator, plan: EncoderPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then there is a checkpoint; and what was measured is not measured again."""
+    training, asked = trained(generator, plan), []
+
+    def stopped(made: Generator, encoder: Encoder, images: torch.Tensor, *more: Any) -> Inversion:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(len(images))
+        return invert(made, encoder, images, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dgan_backend.training.calibration.invert", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            training.finish()
+    assert not has_encoder(plan.out) and sum(asked) == 16
+    again = EncoderTraining(generator, plan)
+    assert again.done and again.errors == training.errors and len(again.errors) == 16
+    known = again.finish()[1]
+    assert load_encoder(plan.out)[1] == known == trained(generator, fresh(plan)).finish()[1]
+
+
+def fresh(plan: EncoderPlan) -> EncoderPlan:
+    return replace(plan, out=plan.out / "fresh")
+
+
+def test_errors_are_those_of_the_encoder_as_it_is(generator: Generator, plan: EncoderPlan) -> None:
+    training = trained(generator, plan)
+    training.finish()
+    more = EncoderTraining(generator, replace(plan, pictures=72))
+    assert len(more.errors) == 128
+    more.step()
+    assert more.errors == []
+
+
+def test_an_encoder_of_other_weights_is_told(
+    generator: Generator, plan: EncoderPlan, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tiny"
+    EncoderTraining(generator, replace(plan, out=folder)).finish()
+    assert load_encoder(folder)[1] is not None
+    card = json.loads((folder / "card.json").read_text())
+    write_json(folder / "card.json", {**card, "sha256": "e" * 64})
+    with pytest.raises(DganError, match=r"trained for the generator tiny-.*beside it.*eeee.*prepa"):
+        load_encoder(folder)
+    write_json(folder / "card.json", {**card, "name": "another name"})
+    assert load_encoder(folder)[1] is not None
 
 
 def test_measured_samples_are_the_same_every_time(generator: Generator) -> None:

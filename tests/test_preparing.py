@@ -28,7 +28,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dgan_backend.supervision.compute.restart_with", lambda _: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("dgan_backend.training.preparation.label_side", lambda _: 32)
-    monkeypatch.setattr("dgan_backend.training.encoder._MEASURED", 4)
+    monkeypatch.setattr("dgan_backend.training.encoder.measured_count", lambda _: 4)
     monkeypatch.setattr("dgan_backend.training.familiarity._SAMPLES", 16)
 
 
@@ -130,9 +130,9 @@ def test_a_run_that_was_killed_while_it_measured_errors_measures_them(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dgan_backend.training.encoder.invert", killed)
+        patch.setattr("dgan_backend.training.calibration.invert", killed)
         assert prepare(file, tmp_path / "mine") == 130
-    assert has_encoder(tmp_path / "mine") and load_encoder(tmp_path / "mine")[1] is None
+    assert not has_encoder(tmp_path / "mine")
     capsys.readouterr()
     assert prepare(file, tmp_path / "mine") == 0
     assert "resumed after 32 pictures" in capsys.readouterr().out
@@ -232,6 +232,68 @@ def test_little_time_is_said_and_kept_to(
     assert "the encoder is to see 1 pictures, in about 1 seconds\n  that is few; give" in said
     about = json.loads((tmp_path / "mine" / "encoder.json").read_text())["training"]
     assert 0 < about["pictures_seen"] < 2000
+
+
+def test_an_encoder_that_another_command_left_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a `generator train` that was killed leaves one: it is good, and stays."""
+    monkeypatch.setattr("dgan_backend.training.running.measured_count", lambda _: 4)
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    before = (folder / "encoder.safetensors").read_bytes()
+    card = json.loads((folder / "encoder.json").read_text())
+    write_json(folder / "encoder.json", {**card, "in_domain_errors": None})
+    assert prepare(folder) == 0
+    said = capsys.readouterr().out
+    assert "counts as foreign" in said and "the encoder is to see" not in said
+    assert load_encoder(folder)[1] is not None
+    assert (folder / "encoder.safetensors").read_bytes() == before
+
+
+def test_what_was_trained_for_other_weights_is_trained_anew(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine"
+    assert prepare(file, out) == 0
+    for name in ("encoder.json", "backbone.json"):
+        card = json.loads((out / name).read_text())
+        write_json(out / name, {**card, "training": {"generator": "before-01234567"}})
+    (out / "encoder-checkpoint.pt").unlink()
+    assert "trained for before-01234567" in load_backbone(out).lacks
+    capsys.readouterr()
+    assert prepare(out) == 0
+    assert capsys.readouterr().out.count("is there already") == 1
+    assert load_encoder(out)[1] is not None and not load_backbone(out).beside
+
+
+def test_what_is_told_later_is_not_lost(
+    file: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine"
+    assert prepare(file, out) == 0
+    capsys.readouterr()
+    assert prepare(file, out, "--licence", "our own", "--images", images) == 0
+    said = capsys.readouterr().out
+    assert read_card(out).licence == "our own" and "its licence is 'our own' now" in said
+    assert f"remove {out / 'encoder.json'} and {out / 'backbone.json'} to train" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--minutes", "-1"), "not 0 or more"),
+        (("--class", "1"), "--class are for files"),
+        (("--class", "1", "--average", "w.npy"), "--class and --average are for files"),
+    ],
+)
+def test_words_that_do_not_fit_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    try:
+        assert prepare(tiny_generator_folder(tmp_path / "tiny"), None, *words) == 2
+    except SystemExit as ended:
+        assert ended.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_named(

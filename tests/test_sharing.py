@@ -21,7 +21,8 @@ from dgan_backend.segmenter import Segmenter
 from dgan_backend.settings import Settings
 from dgan_backend.sharing import Shared
 from dgan_backend.storage import Storage
-from tests.builders import tiny_segmenter
+from dgan_backend.student.native import load_backbone, save_backbone
+from tests.builders import add_tiny_backbone, tiny_segmenter
 
 TREE = load_partonomy("toonhead")
 FIRST, SECOND = "p7-toonhead-v0001", "p7-toonhead-v0002"
@@ -146,6 +147,21 @@ def test_a_generator_that_is_only_here_goes_along(
     os.rename(tmp_path / "own", tmp_path / "gone")  # another machine never had it
     loaded = there.registry.segmenter(FIRST)
     assert loaded.generator.id == own.generator.id and loaded.encoder is not None
+
+
+def test_a_generator_with_another_backbone_is_not_the_one(
+    machines: tuple[Machine, Machine], tmp_path: Path
+) -> None:
+    here, there = machines
+    own = tiny_segmenter(tmp_path / "own")
+    add_tiny_backbone(tmp_path / "own" / "tiny")
+    backbone = load_backbone(tmp_path / "own" / "tiny")
+    own.card, own.backbone = replace(own.card, backbone_id=backbone.id), backbone
+    publish(here, own, FIRST)
+    own_file = tmp_path / "own" / "tiny" / "backbone.safetensors"
+    tensors = {k: t + 1 for k, t in backbone.tensors.items() if t.is_floating_point()}
+    save_backbone(own_file.parent, replace(backbone, tensors={**backbone.tensors, **tensors}))
+    assert there.registry.segmenter(FIRST).backbone.id == backbone.id
 
 
 def test_a_version_that_was_not_written_whole_is_none(

@@ -18,7 +18,8 @@ from dgan_backend.loop.board import SPELLED, WORKS, Board
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.sweeper import Sweeper
 from tests.boards import redis_that_is_gone
-from tests.labeling import CONFIG
+from tests.builders import add_tiny_backbone, tiny_generator_folder
+from tests.labeling import CONFIG, OTHER_CONFIG
 
 UID = "17.1795491060"
 VERSION = "p17-toonhead-v0003"
@@ -248,6 +249,28 @@ def test_annotations_that_nobody_announced_ask_for_a_training(world: World) -> N
     world.look()
     assert world.works() == ["train"]
     world.board.note(UID, "annotations", "1 1 2026-11-24")
+    world.done()
+    world.look()
+    assert world.works() == ["train"]
+
+
+def test_a_generator_that_has_changed_asks_for_a_training(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that `generator prepare` has given a backbone; what it was is seen once."""
+    folder = tiny_generator_folder(tmp_path / "tiny")
+    monkeypatch.setattr("dgan_backend.loop.starting.DEFAULT_GENERATOR", str(folder))
+    other = Connection(UID, OTHER_CONFIG, "http://ls:8080", "secret")
+    world.board.remember(other)
+    binding = other.open().binding
+    assert binding is not None
+    world.board.note(UID, SPELLED, binding.spelling)
+    world.site.config = OTHER_CONFIG
+    world.look()
+    assert world.works() == []
+    add_tiny_backbone(folder)
+    world.look()
+    assert world.works() == ["train"]
     world.done()
     world.look()
     assert world.works() == ["train"]

@@ -117,7 +117,8 @@ def interpreter(
 
 
 def student(data: FewShotSet, cell: Cell, backbone: Backbone) -> Outcome:
-    """The default for pictures from outside: U-Nets on the generator's backbone."""
+    """The default for pictures from outside: U-Nets that begin with the generator's backbone,
+    or at random where it has none."""
     draw, watch = data.draw(cell.count, cell.draw), Stopwatch()
     fitted_student = fit_student(
         tensors(draw),
@@ -125,7 +126,7 @@ def student(data: FewShotSet, cell: Cell, backbone: Backbone) -> Outcome:
         data.partonomy.num_classes,
         StudentSettings(unet=default_unet(data, cell.seed)).for_labels(cell.count),
         config=backbone.config,
-        trunk=backbone.tensors,
+        trunk=backbone.tensors or None,
     )
     fitted = watch.seconds()
     images = tensors(data.test())

@@ -44,8 +44,8 @@ METHODS = ("pixels", "unet", "unets", "interpreter", "interpreter+picture", "stu
 PARTS = {  # of a generator, that methods need: name, file, command
     "interpreter": ("encoder", ENCODER_WEIGHTS, "encoder train"),
     "interpreter+picture": ("encoder", ENCODER_WEIGHTS, "encoder train"),
-    "student": ("backbone", BACKBONE_WEIGHTS, "backbone"),
 }
+_BACKBONE = (BACKBONE_WEIGHTS, BACKBONE_CARD)  # which a student may do without
 GRIDS = (32, 64, 128)  # px of the label grids whose ceiling is told
 FORMAT = "dgan-backend few-shot 2"
 
@@ -117,7 +117,7 @@ class Ruler:
             return [asdict(methods.unet_settings(data, choice or {})), *together]
         if method == "student":
             student = StudentSettings(unet=methods.default_unet(data)).for_labels(count)
-            files = [file_hash(folder / name) for name in (BACKBONE_WEIGHTS, BACKBONE_CARD)]
+            files = [file_hash(f) for f in map(folder.joinpath, _BACKBONE) if f.is_file()]
             return [asdict(student), files, methods.SCORE]
         if method == "pixels":
             return [_fit_settings()]

@@ -61,12 +61,13 @@ def import_generator(
     licence: str = "",
     label: int | None = None,
     average: Path | None = None,
+    turns: bool = False,
 ) -> GeneratorCard:
     """Convert a file to a native folder; returns its card.
 
     name: "" = the file's. licence: "" = the one known of the format. label: the class that a
     conditional generator is to make. average: npy with the average latent [w_dim] or
-    [rows, w_dim], where the file has none.
+    [rows, w_dim], where the file has none. turns: its pictures have no up.
     Raises DganError that names the file and says what is wrong with it.
     """
     if folder.exists():
@@ -84,6 +85,7 @@ def import_generator(
         "file": path.name,
         "file_sha256": hash_of(path),
         "notes": list(found.notes),
+        **({"turns": True} if turns else {}),
     }
     name, licence = name or _name_of(path), licence or found.licence
     try:

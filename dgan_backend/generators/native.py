@@ -72,6 +72,14 @@ class GeneratorCard:
         }
 
 
+def trained_for(folder: Path, generator_id: str) -> bool:
+    """Whether what was trained for a generator of that id is for the one in the folder: whether it
+    has the same weights. "" = nobody told, which is believed."""
+    if not generator_id or not (folder / CARD).is_file():
+        return True
+    return read_card(folder).id.rpartition("-")[2] == generator_id.rpartition("-")[2]
+
+
 class Generator(nn.Module):
     """A network of any family with a name: a latent of it *is* its picture (noise is fixed)."""
 
@@ -91,6 +99,11 @@ class Generator(nn.Module):
     @property
     def resolution(self) -> int:
         return self.config.resolution
+
+    @property
+    def at_once(self) -> int:
+        """Pictures that are computed together where nobody says: 16 up to 128 px, then fewer."""
+        return max(2, min(16, 16 * 128 // self.resolution))
 
     @property
     def z_dim(self) -> int:

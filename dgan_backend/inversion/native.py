@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from dgan_backend.errors import DganError
-from dgan_backend.generators.native import read_tensors, write_json, write_tensors
+from dgan_backend.generators.native import (
+    read_card,
+    read_tensors,
+    trained_for,
+    write_json,
+    write_tensors,
+)
 from dgan_backend.generators.references import generator_folder
 from dgan_backend.inversion.encoder import Encoder, EncoderConfig
 
@@ -44,13 +50,15 @@ def save_encoder(
 def load_encoder(
     generator: str | Path, device: str = "cpu"
 ) -> tuple[Encoder, InDomainErrors | None]:
-    """Load the encoder of a shipped generator or native folder; raises DganError without one."""
+    """Load the encoder of a shipped generator or native folder; raises DganError without one, and
+    where it was trained for other weights than the generator has."""
     folder = generator_folder(generator)
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         encoder = Encoder(EncoderConfig.from_json(card["architecture"]))
         measured = card.get("in_domain_errors")
         errors = InDomainErrors(**measured) if measured else None
+        told = str(card.get("training", {}).get("generator", ""))
     except FileNotFoundError:
         raise DganError(
             f"{folder} has no {CARD}: this generator has no encoder, so pictures from outside "
@@ -59,6 +67,11 @@ def load_encoder(
         ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise DganError(f"{folder / CARD} is no encoder card ({error}).") from error
+    if not trained_for(folder, told):
+        raise DganError(
+            f"{folder / CARD} was trained for the generator {told}, and beside it is "
+            f"{read_card(folder).id}; `dgan-backend generator prepare {folder}` trains it anew."
+        )
     try:
         encoder.load_state_dict({k: v.float() for k, v in read_tensors(folder / WEIGHTS).items()})
     except RuntimeError as error:

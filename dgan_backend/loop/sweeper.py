@@ -16,6 +16,7 @@ from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.loop.board import SPELLED, WORKS, Board, Work
 from dgan_backend.loop.connection import Connection
+from dgan_backend.loop.starting import generator_now
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +140,7 @@ class Sweeper:
                 return  # all of it is marked
             if site.fingerprint(project.number) != board.noted(uid, "annotations"):
                 self._mark(uid, "train")
+            self._look_at_generator(uid, project)
             if version := self._version(project):
                 count = site.count_without(project.number, version)
                 renamed = board.noted(uid, SPELLED) != project.binding.spelling
@@ -161,6 +163,14 @@ class Sweeper:
         for work in ("train", "label"):
             self._mark(connection.uid, cast(Work, work))
         return True
+
+    def _look_at_generator(self, uid: str, project: Project) -> None:
+        """One that was given a backbone, or trained on, is to be learned on anew."""
+        now, before = generator_now(project), self._board.noted(uid, "generator")
+        if now and now != before:
+            self._board.note(uid, "generator", now)
+            if before:
+                self._mark(uid, "train")
 
     def _look_for_unlabeled(self, uid: str, version: str, count: int, renamed: bool) -> None:
         """renamed: predictions may show labels that are called otherwise now."""

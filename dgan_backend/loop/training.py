@@ -15,8 +15,6 @@ import torch
 from dgan_backend.errors import DganError
 from dgan_backend.fitting import FitPlan, Progress, fit_set
 from dgan_backend.generators import load_generator
-from dgan_backend.generators.native import read_card
-from dgan_backend.generators.references import generator_folder
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.latents import Latents
 from dgan_backend.inversion.native import has_encoder, load_encoder
@@ -25,14 +23,13 @@ from dgan_backend.labelstudio.corrections import Correction, correction_of
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.loop.crossvalidation import Candidate, CrossValidation, same_threads
 from dgan_backend.loop.gathering import Fetch, Gathered, Gatherer, LeftOut, joined
-from dgan_backend.loop.starting import starting_generator
+from dgan_backend.loop.starting import generator_identity, starting_generator
 from dgan_backend.loop.twins import Twins
 from dgan_backend.loop.validation import Comparison
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.refitting import RefitSettings, refit, with_classes
 from dgan_backend.registry import Kept, Registry
 from dgan_backend.segmenter import Segmenter
-from dgan_backend.student.native import backbone_id
 from dgan_backend.versions import TrainingSet
 
 log = logging.getLogger(__name__)
@@ -112,15 +109,17 @@ class Training:
 
     def _has_other_generator(self, last: Kept) -> bool:
         """Whether the extra params name another generator than the one that the last version
-        learned on, or it has a backbone by now: then all is learned anew on that, if there are no
-        pictures but the project's own."""
-        named, learned_on = self._project.options.generator, last.training.get(_LEARNED_ON)
-        if not named or not learned_on:
+        learned on, or that has other weights or another backbone by now: then all is learned anew
+        on it, if there are no pictures but the project's own."""
+        learned_on = last.training.get(_LEARNED_ON)
+        if not learned_on:
             return False
         if any(source.task is None for source in self._registry.sources(last.name)):
             return False
         try:
-            return bool(_identity(named) != learned_on)
+            now = generator_identity(starting_generator(self._project))
+            named = bool(self._project.options.generator)
+            return now != learned_on and (named or _name(now) == _name(learned_on))
         except DganError as error:  # what the version learned on is enough to go on
             log.warning("%s: %s", self._project.name, error)
             return False
@@ -132,7 +131,7 @@ class Training:
     def _first(self, name: str, corrections: Sequence[Correction], keys: list[str]) -> Trained:
         """The first version of a project with labels of its own."""
         reference = starting_generator(self._project)
-        identity = _identity(reference)
+        identity = generator_identity(reference)
         generator = load_generator(reference, self._device)
         encoder = load_encoder(reference, self._device) if has_encoder(reference) else None
         gatherer = Gatherer(
@@ -246,9 +245,9 @@ class Training:
         }
 
 
-def _identity(reference: str) -> list[str]:
-    """What of a generator versions depend on: its weights, and its backbone's."""
-    return [read_card(generator_folder(reference)).id, backbone_id(reference)]
+def _name(identity: list[str]) -> str:
+    """A generator's, whatever its weights are."""
+    return identity[0].rpartition("-")[0]
 
 
 def _telling(version: Segmenter, told: dict[str, Any]) -> Segmenter:

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from dgan_backend.errors import DganError
 from dgan_backend.generators.native import (
     file_hash,
+    read_card,
     read_tensors,
+    trained_for,
     write_json,
     write_tensors,
 )
@@ -43,7 +45,8 @@ class Backbone:
 
     tensors: of the trunk; {} = students begin at random. side: px that it was shown pictures at.
     familiarity: None = not known, so that every picture is taken to be of the domain. id: of its
-    file, "" before there is one.
+    file, "" before there is one. beside: id of the generator that it lies beside, where that is
+    not the one that it was trained for.
     """
 
     config: UNetConfig = field(default_factory=UNetConfig)
@@ -52,6 +55,7 @@ class Backbone:
     familiarity: Familiarity | None = None
     training: dict[str, Any] = field(default_factory=dict)
     id: str = ""
+    beside: str = ""
 
     @property
     def trained(self) -> bool:
@@ -64,6 +68,11 @@ class Backbone:
             return (
                 "The generator has no backbone: masks take more labels, and nothing says which "
                 "pictures are foreign; `dgan-backend generator prepare` gives it one."
+            )
+        if self.beside:
+            return (
+                f"The backbone was trained for {self.training['generator']}, and the generator is "
+                f"{self.beside} by now; `dgan-backend generator prepare` trains it anew."
             )
         if self.familiarity is None:
             return "The backbone was trained without pictures: nothing says which are foreign."
@@ -118,7 +127,9 @@ def load_backbone(generator: str | Path, device: str = "cpu") -> Backbone:
     except RuntimeError as error:
         raise DganError(f"{folder / WEIGHTS} does not fit {CARD} ({error}).") from error
     about = card.get("training", {})
-    return Backbone(config, tensors, side, familiarity, about, backbone_id(generator))
+    fits = trained_for(folder, str(about.get("generator", "")))
+    beside = "" if fits else read_card(folder).id
+    return Backbone(config, tensors, side, familiarity, about, backbone_id(generator), beside)
 
 
 def backbone_id(generator: str | Path) -> str:

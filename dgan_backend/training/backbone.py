@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -39,7 +39,8 @@ _MOVES = AugmentSettings(rotation=15, scale=1.2, shift=0.08, crop=1)
 @dataclass(frozen=True)
 class BackboneSettings:
     """pictures: seen in all. minutes: stop after that much time (0 = only `pictures` counts).
-    side: px that pictures are shown at. directions: of the generator's feature space that are
+    side: px that pictures are shown at. batch: at most, fewer where the generator's pictures are
+    large. directions: of the generator's feature space that are
     predicted (all, where it has fewer). swap: share of reconstructions that are replaced by their
     real picture, which looks different but has its parts where they are. turns: pictures have no
     up, and are shown at any angle."""
@@ -153,7 +154,8 @@ class BackboneTraining:
         checkpoint: Path | None = None,
     ) -> None:
         self.generator, self.checkpoint = generator, checkpoint
-        self.settings = settings or BackboneSettings()
+        settings = settings or BackboneSettings()
+        self.settings = replace(settings, batch=min(settings.batch, generator.at_once))
         self.source = Pictures(generator, encoder, folder, self.settings)
         self.seen, self.seconds, self.loss = 0, 0.0, math.nan
         kept = self._kept()

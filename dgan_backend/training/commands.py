@@ -17,7 +17,13 @@ from dgan_backend.student.native import load_backbone
 from dgan_backend.training.backbone import BackboneSettings
 from dgan_backend.training.encoder import EncoderPlan
 from dgan_backend.training.preparation import Preparation
-from dgan_backend.training.running import STOPPED, interruptible, make_backbone, make_encoder
+from dgan_backend.training.running import (
+    STOPPED,
+    check_no_backbone,
+    interruptible,
+    make_backbone,
+    make_encoder,
+)
 from dgan_backend.training.step import LossWeights
 from dgan_backend.training.trainer import Plan, Trainer
 
@@ -49,6 +55,8 @@ def train_backbone_of(args: argparse.Namespace) -> int:
     if begin is None and not args.pictures:
         raise DganError("there is nothing to do: --pictures is 0 and there is no --init.")
     out = args.out or _own_folder(args.generator)
+    if begin is None:
+        check_no_backbone(out)
     return 0 if make_backbone(generator, encoder, args.images, settings, out, begin) else STOPPED
 
 
@@ -66,6 +74,8 @@ def prepare(args: argparse.Namespace) -> int:
         mirror=not args.no_mirror,
         turns=args.turns,
         licence=args.licence,
+        label=args.label,
+        average=args.average,
         device=args.device,
         seed=args.seed,
     )
@@ -90,6 +100,7 @@ def import_generator(args: argparse.Namespace) -> int:
         licence=args.licence,
         label=args.label,
         average=args.average,
+        turns=args.turns,
     )
     size = card.architecture.resolution
     print(f"{args.out}: the generator {card.name}, {size} px, from {card.training['imported']}")
@@ -118,8 +129,7 @@ def train_encoder(args: argparse.Namespace) -> int:
         turns=args.turns or generator.card.turns,
         seed=args.seed,
     )
-    make_encoder(generator, plan, also_stopped=True)
-    return 0
+    return 0 if make_encoder(generator, plan, also_stopped=True) else STOPPED
 
 
 def _own_folder(name: str) -> Path:

@@ -24,19 +24,24 @@ from torch import Tensor
 from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator
 from dgan_backend.inversion.encoder import Encoder, EncoderConfig
-from dgan_backend.inversion.invert import InversionSettings, invert
+from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.losses import maps_loss, pixel_loss
 from dgan_backend.inversion.native import InDomainErrors, save_encoder
+from dgan_backend.training.calibration import (
+    HELD_BACK,
+    in_domain_errors,
+    inversion_errors,
+    measured_count,
+    unseen_pictures,
+)
 from dgan_backend.training.pictures import PictureFolder, turned
 
 LARGEST = 256  # px that an encoder looks at; larger pictures are shrunk for it
 _WIDTHS = {4: 128, 8: 128, 16: 128, 32: 96, 64: 64, 128: 32, 256: 16}
-_MEASURED = 128  # pictures or samples that errors are measured on
 _MEAN_OF = 4096  # samples
-_MEASURED_SEED = 2_000_000_000  # samples that no training has seen begin here
-_CHECKPOINT = "encoder-checkpoint.pt"
+CHECKPOINT = "encoder-checkpoint.pt"
 _AVERAGED = 2000.0  # pictures in which an old weight loses half of its part in the average
-_CALIBRATION_BATCH = 8
+_KEEP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -77,15 +82,14 @@ class EncoderTraining:
     def __init__(self, generator: Generator, plan: EncoderPlan) -> None:
         self.generator, self.plan = generator, plan
         self.random = torch.Generator().manual_seed(plan.seed)
-        self.batch = plan.batch or batch_for(generator.resolution)
-        self.folder = (
-            PictureFolder(plan.images, generator.resolution, _MEASURED) if plan.images else None
-        )
+        self.batch = plan.batch or generator.at_once
+        self.folder = held_back(generator, plan)
         self.encoder = new_encoder(generator, plan.seed).to(generator.device)
         self.average = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.encoder.parameters(), plan.rate, betas=(0.9, 0.99))
         self.variance = _w_variance(generator)
         self.seen, self.seconds = 0, 0.0
+        self.errors: list[float] = []  # measured so far, of the encoder as it is
         plan.out.mkdir(parents=True, exist_ok=True)
         self.resumed = self._resume()
 
@@ -115,10 +119,11 @@ class EncoderTraining:
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         self.optimizer.step()
+        self.errors = []
         if not math.isfinite(float(loss.detach())):
             raise DganError(
                 f"The training of the encoder diverged after {self.seen} pictures; remove "
-                f"{self.plan.out / _CHECKPOINT} and start again with a smaller --rate."
+                f"{self.plan.out / CHECKPOINT} and start again with a smaller --rate."
             )
         self.seen += self.batch
         self._average()
@@ -132,10 +137,8 @@ class EncoderTraining:
 
     def measured(self, most: int | None = None) -> Tensor:
         """Pictures that the training has not seen, [N, 3, R, R] in [-1, 1]."""
-        count = min(most or _MEASURED, _MEASURED)
-        if self.folder is not None:
-            return self.folder.measuring_set(count)
-        return sampled_pictures(self.generator, _MEASURED_SEED, count)
+        count = measured_count(self.generator.resolution)
+        return unseen_pictures(self.generator, self.folder, min(most or count, count))
 
     @torch.no_grad()
     def reconstructed(self, images: Tensor) -> Tensor:
@@ -144,7 +147,7 @@ class EncoderTraining:
         return torch.cat([self.generator.synthesis(self.average(p)).images.cpu() for p in parts])
 
     def keep(self) -> None:
-        """Write the checkpoint, and the encoder as it is."""
+        """Write the checkpoint; the encoder itself is written when its errors are known."""
         value = {
             "generator": self.generator.card.sha256,
             "encoder": self.encoder.state_dict(),
@@ -152,11 +155,11 @@ class EncoderTraining:
             "optimizer": self.optimizer.state_dict(),
             "seen": self.seen,
             "seconds": self.seconds,
+            "errors": self.errors,
         }
-        partial = self.plan.out / f"{_CHECKPOINT}.partial"
+        partial = self.plan.out / f"{CHECKPOINT}.partial"
         torch.save(value, partial)
-        partial.replace(self.plan.out / _CHECKPOINT)
-        save_encoder(self.plan.out, self.average, training=self._about())
+        partial.replace(self.plan.out / CHECKPOINT)
 
     def finish(
         self, progress: Callable[[list[Tensor]], Any] = iter
@@ -164,22 +167,29 @@ class EncoderTraining:
         """Measure the errors of inversions, refinement included, and write the encoder with them.
 
         They say which pictures are not of this domain: without pictures they are those of samples,
-        and pictures of the domain may seem more foreign than they are.
+        and pictures of the domain may seem more foreign than they are. Errors that were measured
+        are kept every minute, and when it is interrupted.
         """
-        images = self.measured()
-        self.keep()
-        batches = list(images.to(self.generator.device).split(min(self.batch, _CALIBRATION_BATCH)))
-        errors = torch.cat(
-            [
-                invert(self.generator, self.average, batch, self.plan.inversion).errors
-                for batch in progress(batches)
-            ]
-        )
-        median, limit = (round(float(torch.quantile(errors, q)), 5) for q in (0.5, 0.999))
-        known = InDomainErrors(median, limit)
+        try:
+            self._measure(progress)
+        finally:
+            self.keep()
+        known = in_domain_errors(self.errors)
         about = {**self._about(), "errors_of": self.measured_on}
         save_encoder(self.plan.out, self.average, known, training=about)
         return self.average, known
+
+    def _measure(self, progress: Callable[[list[Tensor]], Any]) -> None:
+        images, kept = self.measured()[len(self.errors) :], time.monotonic()
+        if not len(images):
+            return
+        for found in inversion_errors(
+            self.generator, self.average, images, self.plan.inversion, progress
+        ):
+            self.errors += found
+            if time.monotonic() - kept > _KEEP_SECONDS:
+                self.keep()
+                kept = time.monotonic()
 
     def _about(self) -> dict[str, Any]:
         return {
@@ -247,7 +257,7 @@ class EncoderTraining:
             kept.lerp_(now, weight)
 
     def _resume(self) -> bool:
-        path = self.plan.out / _CHECKPOINT
+        path = self.plan.out / CHECKPOINT
         if not path.is_file():
             return False
         try:
@@ -258,6 +268,7 @@ class EncoderTraining:
             self.average.load_state_dict(value["average"])
             self.optimizer.load_state_dict(value["optimizer"])
             self.seen, self.seconds = int(value["seen"]), float(value["seconds"])
+            self.errors = [float(error) for error in value.get("errors", [])]
         except (RuntimeError, EOFError, UnpicklingError, KeyError, ValueError) as error:
             raise DganError(
                 f"{path} is damaged or of another generator ({str(error).splitlines()[0]}); "
@@ -267,9 +278,9 @@ class EncoderTraining:
         return True
 
 
-def batch_for(resolution: int) -> int:
-    """How many pictures of so many px a step takes: 16 up to 128 px, then fewer."""
-    return max(2, min(16, 16 * 128 // resolution))
+def held_back(generator: Generator, plan: EncoderPlan) -> PictureFolder | None:
+    """The plan's pictures, some of which are not trained on; None without any."""
+    return PictureFolder(plan.images, generator.resolution, HELD_BACK) if plan.images else None
 
 
 def new_encoder(generator: Generator, seed: int = 0) -> Encoder:
@@ -297,13 +308,3 @@ def _mapped_samples(generator: Generator) -> Tensor:
 
 def _w_variance(generator: Generator) -> float:
     return float(_mapped_samples(generator).var(dim=0).mean())
-
-
-@torch.no_grad()
-def sampled_pictures(generator: Generator, seed: int, count: int) -> Tensor:
-    """Samples of consecutive seeds at truncation 1, [N, 3, R, R] in [-1, 1], on the CPU."""
-    found = []
-    for n in range(seed, seed + count):
-        w = generator.mapping(generator.latent_from_seed(n))
-        found.append(generator.synthesis(w).images.clamp(-1, 1).cpu())
-    return torch.cat(found)

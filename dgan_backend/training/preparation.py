@@ -12,12 +12,20 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dgan_backend.errors import DganError
 from dgan_backend.fitting import label_side
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.checkpoints import hash_of, import_generator
-from dgan_backend.generators.native import CARD, WEIGHTS, GeneratorCard, read_card, write_json
+from dgan_backend.generators.native import (
+    CARD,
+    WEIGHTS,
+    GeneratorCard,
+    read_card,
+    trained_for,
+    write_json,
+)
 from dgan_backend.generators.references import generator_folder
 from dgan_backend.inversion.native import CARD as ENCODER_CARD
 from dgan_backend.inversion.native import WEIGHTS as ENCODER_WEIGHTS
@@ -25,12 +33,15 @@ from dgan_backend.inversion.native import load_encoder
 from dgan_backend.student.native import CARD as BACKBONE_CARD
 from dgan_backend.student.native import WEIGHTS as BACKBONE_WEIGHTS
 from dgan_backend.training.backbone import BackboneSettings, BackboneTraining
+from dgan_backend.training.encoder import CHECKPOINT as ENCODER_CHECKPOINT
 from dgan_backend.training.encoder import EncoderPlan, EncoderTraining
 from dgan_backend.training.pictures import PictureFolder
 from dgan_backend.training.running import (
+    BACKBONE_CHECKPOINT,
     Training,
     make_backbone,
     make_encoder,
+    measure_encoder,
     seconds_a_picture,
 )
 
@@ -44,7 +55,8 @@ class Preparation:
     """source: a file of another project, a native folder, or a shipped name. out: the folder to
     make. images: unlabeled pictures of the domain. encoder, backbone: pictures that they see at
     most. minutes: of computing, for both together (0 = only numbers of pictures count). turns:
-    pictures have no up, which is then said on the card.
+    pictures have no up, which is then said on the card. label, average: of a file, see
+    `import_generator`.
     """
 
     source: str
@@ -56,6 +68,8 @@ class Preparation:
     mirror: bool = True
     turns: bool = False
     licence: str = ""
+    label: int | None = None
+    average: Path | None = None
     device: str = "cpu"
     seed: int = 0
 
@@ -67,19 +81,28 @@ class Preparation:
         """
         if self.images is not None:
             PictureFolder(self.images, 8, 0)  # refused before anything is computed
+        self._check_file()
         self._step(1, "the generator", self._imported(), self._import)
+        self._tell_licence()
         generator = load_generator(self.out, self.device)
         self._tell_times(generator)
         steps: list[tuple[str, bool, Callable[[], bool]]] = [
             ("the encoder", self._encoded(), lambda: self._encode(generator)),
             ("the backbone", self._taught(), lambda: self._teach(generator)),
         ]
+        self._tell_unused()
         return all(self._step(n, *step) for n, step in enumerate(steps, 2))
 
     @staticmethod
     def _step(number: int, what: str, done: bool, do: Callable[[], bool]) -> bool:
         print(f"{number} of 3: {what}{' is there already' if done else ''}", flush=True)
         return done or do()
+
+    def _check_file(self) -> None:
+        given = {"--class": self.label is not None, "--average": self.average is not None}
+        told = " and ".join(name for name, is_given in given.items() if is_given)
+        if told and not Path(self.source).is_file():
+            raise DganError(f"{told} are for files of other projects; {self.source} is none.")
 
     def _imported(self) -> bool:
         """Whether the generator is in `out`; raises DganError when something else is."""
@@ -108,7 +131,9 @@ class Preparation:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             if (path := Path(self.source)).is_file():
-                card = import_generator(path, partial, licence=self.licence)
+                card = import_generator(
+                    path, partial, licence=self.licence, label=self.label, average=self.average
+                )
                 for note in card.training["notes"]:
                     print(note)
             else:
@@ -127,24 +152,53 @@ class Preparation:
         print(f"{self.out}: {card.id}, {card.architecture.resolution} px.{licence}")
         return True
 
+    def _tell_licence(self) -> None:
+        """One that is given later is for the card as well."""
+        card = read_card(self.out)
+        if self.licence and card.licence != self.licence:
+            write_json(self.out / CARD, replace(card, licence=self.licence).to_json())
+            print(f"  its licence is {self.licence!r} now; it was {card.licence!r}")
+
+    def _tell_unused(self) -> None:
+        """Pictures that nothing will learn from, as what was trained without them is kept."""
+        if self.images is None:
+            return
+        done = {ENCODER_CARD: self._encoded(), BACKBONE_CARD: self._taught()}
+        without = [
+            self.out / name
+            for name, is_done in done.items()
+            if is_done and _told_of(self.out / name).get("pictures_in_set") == 0
+        ]
+        if without:
+            names = " and ".join(map(str, without))
+            print(f"  trained without --images before; remove {names} to train with them")
+
     def _encoded(self) -> bool:
-        """One whose errors were measured: that is the last that is done to it."""
-        path = self.out / ENCODER_CARD
-        try:
-            return bool(json.loads(path.read_text(encoding="utf-8"))["in_domain_errors"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        """One of this generator whose errors were measured, which is the last that is done."""
+        measured = _card(self.out / ENCODER_CARD).get("in_domain_errors")
+        return bool(measured) and self._fits(ENCODER_CARD)
+
+    def _unmeasured(self) -> bool:
+        """Whether an encoder was trained by another command, which ended before it measured it."""
+        checkpoint = self.out / ENCODER_CHECKPOINT
+        return self._fits(ENCODER_CARD) and not self._encoded() and not checkpoint.is_file()
 
     def _taught(self) -> bool:
-        return (self.out / BACKBONE_CARD).is_file()
+        return self._fits(BACKBONE_CARD)
+
+    def _fits(self, name: str) -> bool:
+        """Whether a part is there, and was trained for the generator as it is now."""
+        if not _card(self.out / name):
+            return False
+        return trained_for(self.out, str(_told_of(self.out / name).get("generator", "")))
 
     def _tell_times(self, generator: Generator) -> None:
         """How long each takes that is not done; they are tried for that."""
         plan, settings = self._plan(generator), self._settings(generator)
-        if not self._encoded():
+        if not self._encoded() and not self._unmeasured():
             _tell_time("encoder", EncoderTraining(generator, plan), plan.minutes)
         if not self._taught():
-            _tell_time("backbone", BackboneTraining(generator, settings), settings.minutes)
+            _tell_time("backbone", self._backbone(generator), settings.minutes)
 
     def _plan(self, generator: Generator) -> EncoderPlan:
         return EncoderPlan(
@@ -166,13 +220,32 @@ class Preparation:
             seed=self.seed,
         )
 
+    def _backbone(self, generator: Generator) -> BackboneTraining:
+        settings, checkpoint = self._settings(generator), self.out / BACKBONE_CHECKPOINT
+        return BackboneTraining(generator, settings, checkpoint=checkpoint)
+
     def _encode(self, generator: Generator) -> bool:
+        if self._unmeasured():
+            return measure_encoder(generator, self._plan(generator))
         return make_encoder(generator, self._plan(generator), also_stopped=False)
 
     def _teach(self, generator: Generator) -> bool:
         trained = load_encoder(self.out, self.device)[0]
         settings = self._settings(generator)
         return make_backbone(generator, trained, self.images, settings, self.out)
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """{} where there is none that can be read."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _told_of(path: Path) -> dict[str, Any]:
+    """How what a card is of was trained."""
+    return dict(_card(path).get("training") or {})
 
 
 def _copied(folder: Path, to: Path) -> GeneratorCard:

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from torch import Tensor
 from tqdm import tqdm
 
+from dgan_backend.errors import DganError
 from dgan_backend.generators import Generator
 from dgan_backend.inversion.encoder import Encoder
+from dgan_backend.inversion.native import InDomainErrors, load_encoder, save_encoder
 from dgan_backend.pictures import contact_sheet, save_picture, to_pictures
-from dgan_backend.student.native import Backbone, save_backbone
+from dgan_backend.student.native import CARD as BACKBONE_CARD
+from dgan_backend.student.native import Backbone, load_backbone, save_backbone
 from dgan_backend.training.backbone import BackboneSettings, BackboneTraining
-from dgan_backend.training.encoder import EncoderPlan, EncoderTraining
+from dgan_backend.training.calibration import (
+    in_domain_errors,
+    inversion_errors,
+    measured_count,
+    unseen_pictures,
+)
+from dgan_backend.training.encoder import EncoderPlan, EncoderTraining, held_back
 from dgan_backend.training.familiarity import measure_familiarity
 from dgan_backend.training.pictures import PictureFolder
 
@@ -97,15 +108,54 @@ def make_encoder(generator: Generator, plan: EncoderPlan, *, also_stopped: bool)
     if not go_through(training, "encoder", show) and not also_stopped:
         return False
     _write_reconstructions(training)
-    known = training.finish(partial(tqdm, desc="measuring errors"))[1]
-    print(
-        f"{plan.out}: an encoder; inversions of {training.measured_on} are off by "
-        f"{known.median:.3f} at the median, and what is off by more than {known.limit:.3f} counts "
-        "as foreign"
-    )
-    if training.folder is None:
-        print("without --images the limit is that of samples; pictures may seem foreign too soon")
+    try:
+        known = training.finish(_measuring)[1]
+    except KeyboardInterrupt:
+        tqdm.write("stopped; what was measured so far is kept")
+        return False
+    _tell_errors(plan, known)
     return True
+
+
+def measure_encoder(generator: Generator, plan: EncoderPlan) -> bool:
+    """Measure the errors of an encoder that a training left without; returns whether it has."""
+    encoder, folder = load_encoder(plan.out, str(generator.device))[0], held_back(generator, plan)
+    images = unseen_pictures(generator, folder, measured_count(generator.resolution))
+    found = inversion_errors(generator, encoder, images, plan.inversion, _measuring)
+    interruptible()
+    try:
+        known = in_domain_errors(list(chain.from_iterable(found)))
+    except KeyboardInterrupt:
+        return False
+    save_encoder(plan.out, encoder, known, training={"generator": generator.id})
+    _tell_errors(plan, known)
+    return True
+
+
+def _measuring(batches: list[Tensor]) -> Iterable[Tensor]:
+    return tqdm(batches, desc="measuring errors", unit="batch")
+
+
+def _tell_errors(plan: EncoderPlan, known: InDomainErrors) -> None:
+    what = "samples" if plan.images is None else "held-back pictures"
+    print(
+        f"{plan.out}: an encoder; inversions of {what} are off by {known.median:.3f} at the "
+        f"median, and what is off by more than {known.limit:.3f} counts as foreign"
+    )
+    if plan.images is None:
+        print("without --images the limit is that of samples; pictures may seem foreign too soon")
+
+
+def check_no_backbone(out: Path) -> None:
+    """Raises DganError where a training would replace a backbone that versions may stand on."""
+    if (out / BACKBONE_CHECKPOINT).is_file():
+        return
+    there = load_backbone(out)
+    if there.trained and not there.beside:
+        raise DganError(
+            f"{out} has a backbone already, and versions learned on it may be in use; train it on "
+            f"with --init {out}, or remove {out / BACKBONE_CARD} to make another."
+        )
 
 
 def make_backbone(
@@ -134,8 +184,13 @@ def make_backbone(
         if not go_through(training, "backbone"):
             return False
         trunk, minutes = training.finish(), round(training.seconds / 60, 1)
-        note = {"generator": generator.id, "pictures": training.seen, "minutes": minutes}
-        note["loss"] = training.loss
+        note: dict[str, Any] = {
+            "generator": generator.id,
+            "pictures": training.seen,
+            "pictures_in_set": len(folder) if folder else 0,
+            "minutes": minutes,
+            "loss": training.loss,
+        }
         made = Backbone(trunk.config, trunk.state_dict(), settings.side, None, note)
     assert made is not None  # or there were nothing to do
     if folder is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NoReturn
@@ -18,22 +20,26 @@ from tqdm import tqdm
 from dgan_backend.errors import DganError
 from dgan_backend.generators import load_generator
 from dgan_backend.generators.native import (
+    read_card,
     read_tensors,
     save_generator,
     write_tensors,
 )
 from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
-from dgan_backend.inversion.invert import invert
-from dgan_backend.inversion.native import InDomainErrors, load_encoder, save_encoder
+from dgan_backend.inversion.native import load_encoder, save_encoder
 from dgan_backend.pictures import contact_sheet, to_pictures
 from dgan_backend.training import augment
+from dgan_backend.training.calibration import (
+    in_domain_errors,
+    inversion_errors,
+    measured_count,
+)
 from dgan_backend.training.metric import sliced_wasserstein
 from dgan_backend.training.networks import Networks
 from dgan_backend.training.pictures import PictureFolder, turned
 from dgan_backend.training.step import LossWeights, Step
 
 _MEASURED = 256  # pictures that the metric compares
-_CALIBRATION_BATCH = 16
 _SMALL_SET = 5000  # fewer pictures than this are augmented
 _SMALLEST_START = 32
 _CHECKPOINT = "checkpoint.pt"
@@ -138,11 +144,11 @@ class Trainer:
         folder = self.plan.out / self.plan.name
         generator = load_generator(folder, self.plan.device)
         encoder, _ = load_encoder(folder, self.plan.device)
-        pictures = self.pictures.measuring_set(_MEASURED).to(self.plan.device)
-        batches = tqdm(pictures.split(_CALIBRATION_BATCH), desc="calibrating the encoder")
-        errors = torch.cat([invert(generator, encoder, batch).errors for batch in batches])
-        median, limit = (float(torch.quantile(errors, q)) for q in (0.5, 0.999))
-        save_encoder(folder, encoder, InDomainErrors(round(median, 5), round(limit, 5)))
+        pictures = self.pictures.measuring_set(measured_count(generator.resolution))
+        bar = partial(tqdm, desc="calibrating the encoder")
+        found = inversion_errors(generator, encoder, pictures, progress=bar)
+        errors = in_domain_errors(list(chain.from_iterable(found)))
+        save_encoder(folder, encoder, errors, training=self._about_encoder())
 
     def report(self, losses: dict[str, float]) -> dict[str, Any]:
         """Write checkpoint, generator, sheet and a line of the log; returns that line."""
@@ -195,9 +201,18 @@ class Trainer:
             attribution=plan.attribution,
             training=training,
         )
-        save_encoder(folder, self.networks.encoder_average)  # type: ignore[arg-type]
+        about = self._about_encoder()
+        save_encoder(folder, self.networks.encoder_average, training=about)  # type: ignore[arg-type]
         judge = self.networks.discriminator.state_dict()
         write_tensors(plan.out / "discriminator.safetensors", judge)
+
+    def _about_encoder(self) -> dict[str, Any]:
+        folder = self.plan.out / self.plan.name
+        return {
+            "generator": read_card(folder).id,
+            "pictures_seen": self.seen,
+            "pictures_in_set": len(self.pictures),
+        }
 
     def _build(self, resolution: int) -> None:
         self._use(Networks(self.plan.architecture, resolution).to(self.plan.device))
@@ -282,9 +297,9 @@ class Trainer:
             "seconds": self.seconds,
             "augment_p": step.augment_p,
         }
-        partial = self.plan.out / "checkpoint.partial"
-        torch.save(value, partial)
-        partial.replace(self.plan.out / _CHECKPOINT)
+        beside = self.plan.out / "checkpoint.partial"
+        torch.save(value, beside)
+        beside.replace(self.plan.out / _CHECKPOINT)
 
     def _resume(self) -> bool:
         path = self.plan.out / _CHECKPOINT
