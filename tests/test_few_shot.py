@@ -165,7 +165,11 @@ def ruler_of(pairs: Path, folder: Path) -> Ruler:
     return Ruler(pairs, "toonhead", "toonhead", folder)
 
 
-def test_the_ruler_keeps_what_it_measured(pairs: Path, tmp_path: Path) -> None:
+def test_the_ruler_keeps_what_it_measured(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = FitSettings(members=2, pixels=1024, steps=100)
+    monkeypatch.setattr("dgan_backend.evaluation.methods.paper_settings", lambda *_, **__: small)
     ruler = ruler_of(pairs, tmp_path)
     path = tmp_path / "results.json"
     run(ruler, Results(path), ["pixels"], [1], draws=1)

@@ -113,6 +113,7 @@ def spread(word: str, most: int) -> list[str]:
 
 
 @needs_wbc
+@pytest.mark.e2e
 @pytest.mark.timeout(600)
 def test_the_tutorial_can_be_followed(
     beside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
