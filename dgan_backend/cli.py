@@ -101,6 +101,12 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     )
     fit.add_argument("--steps", type=positive, default=1200, help="interpreter's [%(default)s]")
     fit.add_argument(
+        "--directions",
+        type=natural,
+        default=64,
+        help="of the maps of each size that the interpreter reads; 0: all features [%(default)s]",
+    )
+    fit.add_argument(
         "--maps",
         choices=("generator", "generator+picture"),
         default="generator",
@@ -378,7 +384,8 @@ def _serve(args: argparse.Namespace) -> int:
     from dgan_backend.supervision import compute
 
     settings = _settings(args)
-    compute.restart_with(compute.environment(compute.share(1, settings.threads)))
+    threads = compute.share(1 + settings.workers, settings.threads)
+    compute.restart_with(compute.environment(threads))
     from dgan_backend.server import serve
 
     serve(settings, args.host)

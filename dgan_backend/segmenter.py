@@ -177,7 +177,7 @@ class Segmenter:
         self, seeds: Sequence[int], truncation: float | None = None
     ) -> Iterator[Segmentation]:
         """As `segment_seed`, one after the other; small pictures are made in batches."""
-        size = max(1, min(_BATCH, _BATCH_PIXELS // self.generator.resolution**2))
+        size = samples_at_once(self.generator.resolution)
         for start in range(0, len(seeds), size):
             yield from self._sample(seeds[start : start + size], truncation)
 
@@ -320,6 +320,11 @@ def _version_folder(name: str | Path) -> Path:
     raise DganError(
         f"There is no version {str(name)!r}: shipped are {known_names}; or give a folder."
     )
+
+
+def samples_at_once(resolution: int) -> int:
+    """Pictures of so many px that are sampled and labeled together."""
+    return max(1, min(_BATCH, _BATCH_PIXELS // resolution**2))
 
 
 def _encoder_of(generator: str, device: str) -> tuple[Encoder, InDomainErrors | None] | None:

@@ -91,6 +91,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="SEED",
         help="the first one [a million times the version's number]",
     )
+    synthesize.add_argument(
+        "--exact", action="store_true", help="the interpreter reads every pixel [near borders]"
+    )
     who = synthesize.add_mutually_exclusive_group()
     who.add_argument(
         "--jobs",
@@ -134,6 +137,7 @@ class Commission:
 
     shards: Shards
     subject: Subject
+    before: int  # pictures that were sampled before this command
 
 
 def _commission(args: argparse.Namespace, settings: Settings, folder: Storage) -> Commission | None:
@@ -157,7 +161,8 @@ def _commission(args: argparse.Namespace, settings: Settings, folder: Storage) -
         shards.begin()
     if subject.generator.caution:
         print(f"dgan-backend: {subject.generator.caution}", file=sys.stderr)
-    return Commission(shards, subject)
+    before = sum(len(shards.order.seeds(number)) for number in shards.done())
+    return Commission(shards, subject, before)
 
 
 def _order(args: argparse.Namespace, settings: Settings) -> tuple[Order, Subject]:
@@ -185,6 +190,7 @@ def _order(args: argparse.Namespace, settings: Settings) -> tuple[Order, Subject
         first=first_seed(segmenter.version) if args.seed_start is None else args.seed_start,
         shard=shard_size(generator.resolution, samples_for(args.count, args.filter)),
         format=args.format,
+        exact=args.exact,
     )
     return order, Subject(segmenter.partonomy, generator.card)
 
@@ -213,7 +219,7 @@ class Makers:
 
         shards, client = commission.shards, self._client()
         desk = Desk(client, key_of(folder.url, shards.order))
-        with _bar("sampling and labeling", shards.order.samples) as bar:
+        with _bar("sampling and labeling", shards.order.samples, commission.before) as bar:
             waiting = Waiting(desk, shards, folder.url, self._tend, lambda n: _show(bar, n))
             try:
                 waiting.run()
@@ -231,14 +237,15 @@ class Alone(Makers):
     def make(self, folder: Storage, commission: Commission) -> None:
         from dgan_backend.factory import making
 
-        shards = commission.shards
-        segmenter = making.version_of(shards.order, self._settings)
-        done = shards.done()
-        with _bar("sampling and labeling", shards.order.samples) as bar:
-            for number in range(shards.order.shards):
-                if number not in done:
-                    shards.write(number, making.items(segmenter, shards.order, number))
-                bar.update(len(shards.order.seeds(number)))
+        shards, order = commission.shards, commission.shards.order
+        segmenter = making.version_of(order, self._settings)
+        with _bar("sampling and labeling", order.samples, commission.before) as bar:
+            for number in sorted(set(range(order.shards)) - shards.done()):
+
+                def tick(pictures: int) -> None:
+                    bar.update()
+
+                shards.write(number, making.items(segmenter, order, number, tick))
 
 
 @contextmanager
@@ -246,7 +253,7 @@ def _makers(args: argparse.Namespace, settings: Settings) -> Iterator[Makers]:
     """Goes on behind the block when it was ended by a signal."""
     if args.jobs == 0 or args.redis:
         try:
-            yield Alone(settings) if args.jobs == 0 else _workers_of(settings, args.state)
+            yield Alone(settings) if args.jobs == 0 else _workers_of(settings, args)
         except KeyboardInterrupt:
             return
     else:
@@ -254,10 +261,10 @@ def _makers(args: argparse.Namespace, settings: Settings) -> Iterator[Makers]:
             yield makers
 
 
-def _workers_of(settings: Settings, state: Path | None) -> Makers:
+def _workers_of(settings: Settings, args: argparse.Namespace) -> Makers:
     from dgan_backend import jobs
 
-    client = jobs.reach(settings, state)
+    client = jobs.reach(settings, args.state)
     if client is None:
         raise DganError(
             "--redis needs REDIS_URL, or a running `dgan-backend start`; without it, processes of "
@@ -266,6 +273,12 @@ def _workers_of(settings: Settings, state: Path | None) -> Makers:
     if not jobs.workers(client):
         print(
             "dgan-backend: no worker is there yet; start some with `dgan-backend worker`.",
+            file=sys.stderr,
+        )
+    if (folder := Storage(args.out)).local:
+        print(
+            f"dgan-backend: only workers of this machine reach {folder}; for others, --out has to "
+            "be storage such as s3://bucket/folder.",
             file=sys.stderr,
         )
     return Makers(lambda: client, lambda: None)
@@ -299,25 +312,24 @@ def _finish(folder: Storage, commission: Commission, began: float) -> int:
     order = commission.shards.order
     with _bar("writing", order.samples) as bar:
         tally: Tally = finish(folder, commission.shards, commission.subject, bar.update)
-    seconds = time.monotonic() - began
+    seconds, made = time.monotonic() - began, order.samples - commission.before
     print(
         f"{folder}: {tally.pictures:,} labeled pictures ({order.format}); of {order.samples:,} "
         f"that were sampled, {order.samples - tally.pictures:,} with an uncertainty over "
-        f"{tally.limit[0]:.4f} nats were left out. {seconds:.0f} s, "
-        f"{tally.pictures / seconds:.1f} pictures a second."
+        f"{tally.limit[0]:.4f} nats were left out. {made:,} were sampled now, in {seconds:.0f} s: "
+        f"{made / seconds:.1f} a second, all included."
     )
     return 0
 
 
-def _bar(what: str, pictures: int) -> Any:
+def _bar(what: str, pictures: int, before: int = 0) -> Any:
+    """before: what was there, and counts for no pace."""
     from tqdm import tqdm
 
-    return tqdm(total=pictures, desc=what, unit="picture", smoothing=0.05)
+    return tqdm(total=pictures, initial=before, desc=what, unit="picture", smoothing=0.05)
 
 
 def _show(bar: Any, pictures: int) -> None:
-    if bar.n == 0 < pictures:
-        bar.initial = pictures  # what was there before counts for no pace
     bar.n = pictures
     bar.refresh()
 

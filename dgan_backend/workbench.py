@@ -172,7 +172,7 @@ def _fit_plan(args: argparse.Namespace) -> FitPlan:
     return FitPlan(
         outside=args.outside,
         maps=args.maps,
-        interpreter=FitSettings(seed=args.seed, steps=args.steps),
+        interpreter=FitSettings(seed=args.seed, steps=args.steps, directions=args.directions),
         student=StudentSettings(args.members, unet),
     )
 

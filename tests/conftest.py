@@ -11,10 +11,14 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from hypothesis import settings
 
 from dgan_backend.segmenter import Segmenter
 from tests.boards import embedded_redis
 from tests.labeling import VERSION, TinyRegistry, tiny_registry
+
+settings.register_profile("busy", deadline=None)  # machines that do other work are slow at times
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="module")

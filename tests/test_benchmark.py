@@ -13,12 +13,22 @@ from dgan_backend.benchmark import commands, report
 from dgan_backend.benchmark.cases import Case, compare, invert_and_label
 from dgan_backend.benchmark.clusters import border_share, kmeans
 from dgan_backend.benchmark.measuring import apart, here, median, peak_bytes
-from dgan_backend.benchmark.reference import dense_weights, reference_fit, reference_labels
+from dgan_backend.benchmark.reference import (
+    dense_weights,
+    reference_fit,
+    reference_labels,
+    upsampled,
+)
 from dgan_backend.benchmark.scene import CLASSES, fit_masks, make_generator, make_masks
 from dgan_backend.cli import main
 from dgan_backend.interpreter import FitSettings
 from tests.builders import tiny_config, tiny_segmenter
 
+KEYS = {  # as whoever reads the JSON was promised
+    "generator", "resolution", "image_s", "labeled_s", "labeled_exact_s", "reference_s",
+    "labeled_over_image", "reference_over_labeled", "agreement", "worst_class_iou",
+    "border_share", "fine_share", "peak_bytes", "reference_peak_bytes",
+}  # fmt: skip
 QUICK_FIT = FitSettings(members=3, pixels=300, steps=10, batch=32, directions=4)
 
 
@@ -48,10 +58,20 @@ def test_the_reference_says_what_the_ensemble_says() -> None:
         z = generator.latent_from_seed(5)
         maps = generator.synthesis(generator.mapping(z, truncation=0.4)).features
         ours = ensemble.predict(maps, (32, 32))
-        theirs = reference_labels(ensemble, dense_weights(ensemble), maps, (32, 32), 20)
+        column = upsampled(maps, (32, 32), 20)
+        theirs = reference_labels(ensemble, dense_weights(ensemble), column)
     torch.testing.assert_close(ours.probabilities[:, :20], theirs.probabilities, atol=1e-4, rtol=0)
     torch.testing.assert_close(ours.uncertainty[:20], theirs.uncertainty, atol=1e-4, rtol=0)
     assert (ours.vote[:20] == theirs.vote).double().mean() > 0.99
+
+
+@pytest.mark.parametrize("rows", [1, 5, 16, 17, 32])
+def test_some_rows_are_those_of_the_whole(rows: int) -> None:
+    """Of maps that the grid's side is a multiple of, and of one that it is not."""
+    random = torch.Generator().manual_seed(0)
+    maps = [torch.randn(1, 2, s, s, generator=random) for s in (4, 8, 16, 32, 20)]
+    some, whole = upsampled(maps, (32, 32), rows), upsampled(maps, (32, 32), 32)
+    torch.testing.assert_close(some, whole[:, :rows])
 
 
 def test_the_original_fit_is_extrapolated_from_its_steps() -> None:
@@ -73,10 +93,10 @@ def _grows(count: int) -> dict[str, int]:
 
 
 def test_a_random_generator_is_measured(tmp_path: Path) -> None:
-    plan = commands.Plan(((tiny_config(32), 2),), 32, 3, 0, 0, QUICK_FIT, version="")
+    plan = commands.Plan(((tiny_config(32), 2, 16),), 32, 3, (0, 0), 0, 0, QUICK_FIT, "")
     measured = commands.measure(plan, here)  # in this process, which is faster
     (case,) = measured["cases"]
-    assert set(commands.KEYS) <= set(case)
+    assert set(case) >= KEYS
     assert case["labeled_over_image"] == pytest.approx(case["labeled_s"] / case["image_s"])
     assert 0 < case["agreement"] <= 1 and 0 < case["fine_share"] <= 1
     assert case["reference_same"] > 0.999 and case["reference_whole"]
@@ -90,8 +110,10 @@ def test_a_random_generator_is_measured(tmp_path: Path) -> None:
 
 def test_a_version_is_measured_in_batches(tmp_path: Path) -> None:
     tiny_segmenter(tmp_path).save(tmp_path / "v1")
-    compared = compare(Case(str(tmp_path / "v1"), pictures=6, batch=3))
-    assert compared["batch"] == 3 and compared["pictures"] == 6
+    compared = compare(Case(str(tmp_path / "v1"), rounds=1, compared=10))
+    assert compared["batch"] == 8 and compared["pictures"] == 10
+    assert compared["image_setting"] in compared["image_settings_s"]
+    assert compared["uncertainty_rank_correlation"] is None  # of so few
     assert 0.5 < compared["agreement"] <= 1
     told = invert_and_label(str(tmp_path / "v1"), rounds=1)
     assert told["invert_s"] > 0 and told["default_way"] == "interpreter"
@@ -101,7 +123,7 @@ def test_the_command_writes_figures_and_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("dgan_backend.arguments.set_up_computing", lambda: None)
-    monkeypatch.setattr(commands, "QUICK", commands.Plan((), 0, 1, 0, 0, QUICK_FIT, version=""))
+    monkeypatch.setattr(commands, "QUICK", commands.Plan((), 0, 1, (0, 0), 0, 0, QUICK_FIT, ""))
     assert main(["benchmark", "--quick", "--json", str(tmp_path / "speed.json")]) == 0
     measured = json.loads((tmp_path / "speed.json").read_text())
     assert list(measured) == ["cases", "fit", "invert", "machine"]

@@ -268,6 +268,33 @@ def test_a_damaged_shard_is_told_and_made_anew(place: Storage) -> None:
     assert not place.has("card.json")
 
 
+@pytest.mark.parametrize("how", ["gone", "cut", "of another shard"])
+def test_a_damaged_tar_is_told_and_made_anew(place: Storage, how: str) -> None:
+    shards = made(place, factories.order())
+    (name,) = (n for n in (place / "shards").names() if n.startswith("000001-"))
+    (other,) = (n for n in (place / "shards").names() if n.startswith("000000-"))
+    data = place.read(f"shards/{name}")
+    (place / "shards").delete(name)
+    if how != "gone":
+        place.write(
+            f"shards/{name}", data[:2000] if how == "cut" else place.read(f"shards/{other}")
+        )
+    with pytest.raises(DganError, match=r"Shard 1 of .* is damaged; say the same command again"):
+        finish(place, shards, SUBJECT)
+    assert shards.done() == {0, 2} and not place.has("card.json")
+
+
+def test_who_lost_his_lease_writes_nothing(place: Storage) -> None:
+    shards = Shards(place, factories.order())
+
+    def lost() -> None:
+        raise DganError("lost")
+
+    with pytest.raises(DganError, match="lost"):
+        shards.write(0, factories.items(shards.order, 0), lost)
+    assert (place / "shards").names() == []
+
+
 def test_an_order_of_another_release_is_told(place: Storage) -> None:
     place.write("shards/order.json", b'{"pictures": 5}')
     with pytest.raises(DganError, match="another release"):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from dgan_backend.errors import DganError
 from dgan_backend.interpreter import Ensemble, FitSettings, fit_ensemble, reader
 from dgan_backend.interpreter.features import gather
-from dgan_backend.interpreter.fit import _TrainedMembers
+from dgan_backend.interpreter.fit import _Scale, _TrainedMembers
 from dgan_backend.interpreter.sampling import PixelPool
 
 QUICK = FitSettings(members=4, pixels=600, steps=150, batch=64)
@@ -91,15 +91,15 @@ def test_maps_of_another_generator_are_refused() -> None:
 def test_folding_changes_nothing() -> None:
     torch.manual_seed(0)
     network = _TrainedMembers(9, 5, FitSettings(members=3, hidden=(8, 6)), torch.device("cpu"))
-    mean, deviation = torch.randn(9), torch.rand(9) + 0.5
+    scale = _Scale(torch.randn(9), torch.rand(9) + 0.5)
     x = torch.randn(3, 64, 9)
     for _ in range(20):
         network(x)  # moves the running statistics away from 0 and 1
     network.eval()
-    raw = x[0] * deviation + mean
+    raw = x[0] * scale.deviation + scale.mean
     with torch.no_grad():
         wanted = network(x[:1].expand(3, -1, -1)).transpose(1, 2)
-    found = network.folded(mean, deviation, torch.zeros(5)).logits(raw)
+    found = network.folded(scale, torch.zeros(5)).logits(raw)
     assert torch.allclose(found, wanted, atol=1e-4)
 
 
@@ -167,6 +167,33 @@ def test_fit_learns_what_the_features_tell() -> None:
     ensemble = fit_ensemble(lambda n: pictures[n], masks[:5], 4, QUICK)
     found = ensemble.predict(pictures[5], (32, 32)).vote.numpy()
     assert (found == masks[5]).mean() > 0.75
+
+
+def test_all_pixels_can_be_learned_from() -> None:
+    masks = np.stack([np.arange(16).reshape(4, 4) % 3, np.full((4, 4), 255)]).astype(np.uint8)
+    draw = PixelPool(masks, 3).draw_all(1, np.random.RandomState(0))
+    assert draw.picture.tolist() == [0] * 16 and draw.index.tolist() == list(range(16))
+    assert draw.label.tolist() == masks[0].flatten().tolist()
+
+
+@pytest.mark.parametrize("directions", [0, 64])
+def test_a_strong_channel_that_hardly_varies_does_no_harm(directions: int) -> None:
+    """Float16 holds no 1e5, and of 3e4 + 1 it forgets the 1."""
+    pictures, masks = _learnable(6, 4)
+    constant = torch.full((1, 1, 16, 16), 1e5)
+    maps = [[*f, constant + 0.1 * f[-1][:, :1]] for f in pictures]
+    settings = replace(QUICK, directions=directions)
+    ensemble = fit_ensemble(lambda n: maps[n], masks[:5], 4, settings)
+    found = ensemble.predict(maps[5], (32, 32)).vote.numpy()
+    assert (found == masks[5]).mean() > 0.75
+
+
+@pytest.mark.parametrize("directions", [0, 64])
+def test_a_fit_of_no_numbers_is_said(directions: int) -> None:
+    maps = [f * torch.nan for f in _maps()]
+    settings = replace(QUICK, directions=directions)
+    with pytest.raises(DganError, match="not finite"):
+        fit_ensemble(lambda n: maps, np.zeros((1, 16, 16), np.uint8), 2, settings)
 
 
 def test_fit_is_repeatable_and_leaves_the_random_state_alone() -> None:

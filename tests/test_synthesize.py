@@ -61,6 +61,7 @@ def test_one_process_alone_makes_it_all(
     out = tmp_path / "set"
     words = ("--count", 9, "--out", out, "--version", VERSION, "--jobs", 0, "--filter", 0.25)
     status, said, bars = run(capsys, *words)
+    assert "11 were sampled now" in said
     assert status == 0 and f"{out}: 9 labeled pictures (png); of 11 that were sampled, 2" in said
     assert "sampling and labeling" in bars and "writing" in bars
     assert sorted(path.name for path in out.iterdir()) == [
@@ -70,6 +71,8 @@ def test_one_process_alone_makes_it_all(
     assert card["seeds"] == {"first": 3_000_000, "last": 3_000_010}
     assert card["version"]["name"] == VERSION
     assert run(capsys, *words)[:2] == (0, f"{out} is there already: 9 labeled pictures.\n")
+    status, _, error = run(capsys, *words, "--exact")
+    assert status == 2 and "exact False instead of True" in error
     status, _, error = run(capsys, *words, "--psi", 0.5)
     assert status == 2 and "holds another data set (truncation 0.7 instead of 0.5)" in error
 
@@ -239,9 +242,17 @@ def test_a_job_for_what_is_finished_or_ordered_anew_does_nothing(desks: Desks) -
     Shards(desks.place, replace(desks.shards.order, count=5)).begin()
     shift.work(desks.settings, desks.client, desks.place.url, desks.key, 0)
     desks.shards.delete()
+    desks.place.write("card.json", b"{}")
     shift.work(desks.settings, desks.client, desks.place.url, desks.key, 0)
     assert desks.place.folders() == []
     assert desks.desk.complaints() == {}
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so(desks: Desks) -> None:
+    desks.shards.delete()
+    shift.work(desks.settings, desks.client, desks.place.url, desks.key, 2)
+    (told,) = desks.desk.complaints().items()
+    assert told[0] == 2 and "does not see the order" in told[1] and "s3://" in told[1]
 
 
 def test_more_urgent_work_ends_a_shift(desks: Desks) -> None:

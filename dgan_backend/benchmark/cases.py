@@ -1,18 +1,22 @@
-"""What is measured, each in a process of its own. All arguments can be sent to one."""
+"""What is measured: parts that may each run in a process of its own, whose arguments can be sent
+there."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 
 from dgan_backend import metrics
+from dgan_backend.benchmark.alone import Alone, Setting, fastest
 from dgan_backend.benchmark.clusters import border_share
 from dgan_backend.benchmark.measuring import available_bytes, median, timed
 from dgan_backend.benchmark.reference import (
@@ -20,6 +24,7 @@ from dgan_backend.benchmark.reference import (
     reference_fit,
     reference_labels,
     reference_step_seconds,
+    upsampled,
 )
 from dgan_backend.benchmark.scene import (
     CLASSES,
@@ -31,18 +36,21 @@ from dgan_backend.benchmark.scene import (
 )
 from dgan_backend.errors import DganError
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
-from dgan_backend.interpreter import Ensemble, FitSettings, PixelPrediction
+from dgan_backend.interpreter import Ensemble, FitSettings, PixelPrediction, fit_ensemble
 from dgan_backend.interpreter.refine import EXACT, Refinement, refinement_for
 from dgan_backend.interpreter.uncertainty import expected_iou, image_uncertainty, score
 from dgan_backend.pictures import load_picture, resize, to_pictures, to_tensor
-from dgan_backend.reading import invert_all
-from dgan_backend.segmenter import Segmenter
+from dgan_backend.reading import feature_maps, invert_all
+from dgan_backend.segmenter import Segmenter, samples_at_once
 from dgan_backend.versions import SHIPPED
 
 DEMO = SHIPPED.parent / "demo"
 _UNSEEN = 1000  # seeds of pictures that nothing was fitted on
 REFERENCE_PIXELS = 2**18  # that the original's way labels, at most; the rest is extrapolated
 _WARM = 1  # rounds that are not counted
+_RANKED = 16  # pictures whose order by uncertainty says something
+_REFERENCE_TIMES = 2
+_TESTED = 48  # samples
 _SPARE = 1.25  # of the features' memory that has to be free
 
 
@@ -50,15 +58,15 @@ _SPARE = 1.25  # of the features' memory that has to be free
 class Case:
     """One generator: a shipped version's name, or the numbers of one with random weights.
 
-    fitted: file of its ensemble's weights, where it has random ones. pictures are labeled in
-    batches of `batch`.
+    fitted: file of its ensemble's weights, where it has random ones. rounds: of every way in
+    turn, for its time. compared: pictures on which the default way is held against the exact one.
     """
 
     version: str = ""
     config: StyleGAN2Config | None = None
     fitted: Path = Path()
-    pictures: int = 8
-    batch: int = 1
+    rounds: int = 8
+    compared: int = 8
 
     def load(self) -> Scene:
         if self.config is None:
@@ -67,11 +75,15 @@ class Case:
         weights = Ensemble.from_tensors(load_file(self.fitted))
         return Scene(make_generator(self.config), weights)
 
-    def batches(self) -> list[range]:
-        return [
-            range(_UNSEEN + start, _UNSEEN + start + self.batch)
-            for start in range(0, self.pictures, self.batch)
-        ]
+
+@dataclass(frozen=True)
+class Said:
+    """What is compared of one picture: vote [H, W] uint8, uncertainty of the whole picture, and
+    the share of its pixels that was read."""
+
+    vote: npt.NDArray[np.uint8]
+    uncertainty: float
+    read: float
 
 
 def fit_scene(config: StyleGAN2Config, path: Path, settings: FitSettings) -> dict[str, Any]:
@@ -84,110 +96,174 @@ def fit_scene(config: StyleGAN2Config, path: Path, settings: FitSettings) -> dic
 
 
 def compare(case: Case) -> dict[str, Any]:
-    """Seconds a picture alone, labeled, and labeled exactly, in turns; and how they differ."""
+    """Seconds a picture alone, labeled, and labeled exactly, in turns; and how the last two differ.
+
+    The picture alone is made in the setting that is fastest for it; labels come as
+    `Segmenter.segment_seeds` makes them, in its batches.
+    """
     scene = case.load()
-    generator, ensemble = scene.generator, scene.ensemble
-    side = generator.resolution
-    ways: list[Refinement | None] = [None, refinement_for(side), EXACT]
+    generator, ensemble, side = scene.generator, scene.ensemble, scene.generator.resolution
+    alone, tried = fastest(generator, _UNSEEN)
+    batch, ways = samples_at_once(side), (refinement_for(side), EXACT)
     seconds: list[list[float]] = [[], [], []]
-    pairs: list[tuple[PixelPrediction, PixelPrediction]] = []
-    batches = case.batches()
-    for number, seeds in enumerate([*batches[:_WARM], *batches]):
-        found: list[list[PixelPrediction]] = []
-        for way, times in zip(ways, seconds, strict=True):
-            taken, said = timed(partial(labeled, scene, seeds, way))
+    pairs: list[tuple[Said, Said]] = []
+    for number in range(-_WARM, case.rounds):
+        first = _UNSEEN + max(0, number) * batch
+        own = range(first, first + alone.setting.batch)
+        times = [timed(partial(alone, own))[0] / len(own)]
+        found = []
+        for way in ways:
+            taken, said = timed(partial(labeled, scene, range(first, first + batch), way))
+            times.append(taken / batch)
             found.append(said)
-            if number >= _WARM:
-                times.append(taken / len(seeds))
-        if number >= _WARM:
-            pairs += zip(found[1], found[2], strict=True)
-    image, fast, exact = map(median, seconds)
+        if number >= 0:
+            pairs += zip(*found, strict=True)
+            for column, taken in zip(seconds, times, strict=True):
+                column.append(taken)
+    for seed in range(_UNSEEN + len(pairs), _UNSEEN + case.compared):
+        fast, exact = (labeled(scene, [seed], way) for way in ways)
+        pairs += zip(fast, exact, strict=True)
+    image, fast_s, exact_s = map(median, seconds)
     return {
         "generator": generator.card.name,
         "resolution": side,
         "members": ensemble.members,
         "classes": ensemble.num_classes,
-        "batch": case.batch,
+        "features": ensemble.num_features,
+        "truncation": generator.card.truncation,
+        "batch": batch,
+        "rounds": case.rounds,
         "pictures": len(pairs),
         "image_s": image,
-        "labeled_s": fast,
-        "labeled_exact_s": exact,
-        "labeled_over_image": fast / image,
-        **agreement(pairs),
+        "image_setting": str(alone.setting),
+        "image_settings_s": tried,
+        "labeled_s": fast_s,
+        "labeled_exact_s": exact_s,
+        "labeled_over_image": fast_s / image,
+        **agreement(pairs, ensemble.num_classes),
     }
 
 
 @torch.inference_mode()
-def labeled(scene: Scene, seeds: Sequence[int], how: Refinement | None) -> list[PixelPrediction]:
-    """Pictures as they are shown, and all that is said of them: labels, uncertainty and score.
-
-    how: None = the pictures alone.
-    """
+def labeled(scene: Scene, seeds: Sequence[int], how: Refinement) -> list[Said]:
+    """Pictures as they are shown, and all that is said of them: labels, uncertainty and score."""
     generator = scene.generator
     z = torch.cat([generator.latent_from_seed(seed) for seed in seeds])
     out = generator.synthesis(generator.mapping(z, truncation=generator.card.truncation))
     to_pictures(out.images)
-    if how is None:
-        return []
     side = generator.resolution
-    found = scene.ensemble.predict_all(out.features, (side, side), how)
-    for one in found:
-        one.vote.to(torch.uint8)
+    found = []
+    for one in scene.ensemble.predict_all(out.features, (side, side), how):
         score(expected_iou(one.probabilities))
+        vote, uncertainty = one.vote.to(torch.uint8).numpy(), one.uncertainty.numpy()
+        found.append(Said(vote, image_uncertainty(uncertainty), one.read))
     return found
 
 
-def agreement(pairs: Sequence[tuple[PixelPrediction, PixelPrediction]]) -> dict[str, Any]:
-    """How the first of each pair stands to the second, which is exact."""
-    classes = len(pairs[0][0].probabilities)
-    near, exact = (
-        np.stack([pair[n].vote.numpy() for pair in pairs]).astype(np.int64) for n in (0, 1)
-    )
+def agreement(pairs: Sequence[tuple[Said, Said]], classes: int) -> dict[str, Any]:
+    """How the first of each pair stands to the second, which is exact. The rank correlation is None
+    for a handful of pictures."""
+    near, exact = (np.stack([p[n].vote for p in pairs]).astype(np.int64) for n in (0, 1))
     counts = metrics.confusion(exact.ravel(), near.ravel(), classes)
-    ious = metrics.class_iou(counts)
-    uncertainty = [[image_uncertainty(p.uncertainty.numpy()) for p in pair] for pair in pairs]
-    ranks = metrics.spearman(*np.array(uncertainty).T) if len(pairs) > 2 else None
+    uncertainty = np.array([[said.uncertainty for said in pair] for pair in pairs])
+    ranks = metrics.spearman(*uncertainty.T) if len(pairs) >= _RANKED else math.nan
     return {
         "agreement": float((near == exact).mean()),
-        "worst_class_iou": float(np.nanmin(ious)),
-        "uncertainty_rank_correlation": ranks,
+        "worst_class_iou": float(np.nanmin(metrics.class_iou(counts))),
+        "uncertainty_rank_correlation": None if math.isnan(ranks) else ranks,
         "border_share": float(np.mean([border_share(one) for one in exact])),
         "fine_share": float(np.mean([pair[0].read for pair in pairs])),
     }
 
 
-def memory(case: Case) -> dict[str, Any]:
-    """The default way, on its own, for its peak."""
+def memory(case: Case, way: str) -> dict[str, Any]:
+    """One way on its own, for its peak: 'image', 'labeled' or 'exact'."""
     scene = case.load()
-    for seeds in case.batches()[:2]:
-        labeled(scene, seeds, refinement_for(scene.generator.resolution))
+    side = scene.generator.resolution
+    batch = samples_at_once(side)
+    for first in (_UNSEEN, _UNSEEN + batch):
+        seeds = range(first, first + batch)
+        if way == "image":
+            Alone(scene.generator, Setting(True, False, batch))(seeds)
+        else:
+            labeled(scene, seeds, EXACT if way == "exact" else refinement_for(side))
     return {}
 
 
 @torch.inference_mode()
 def reference(case: Case) -> dict[str, Any]:
-    """Seconds a picture of the original's way; extrapolated from its first rows where it is large,
-    or memory does not hold it."""
+    """Seconds a picture of the original's way, the faster of two times; extrapolated from its first
+    rows where it is large, or memory does not hold it."""
     scene = case.load()
     side = scene.generator.resolution
     weights = dense_weights(scene.ensemble)
     a_row = 4 * weights.shape[2] * side * _SPARE
     rows = max(1, min(side, REFERENCE_PIXELS // side, int(available_bytes() / a_row)))
-    seed = case.batches()[0][0]
-    out = scene.generator.synthesis(scene.latent(seed))
-    base_s, _ = timed(lambda: scene.generator.synthesis(scene.latent(seed)))
-    taken, said = timed(
-        lambda: reference_labels(scene.ensemble, weights, out.features, (side, side), rows)
-    )
-    ours = scene.ensemble.predict(out.features, (side, side))
+    size, times, bases = (side, side), [], []
+    for _ in range(_REFERENCE_TIMES):
+        taken, out = timed(lambda: scene.generator.synthesis(scene.latent(_UNSEEN)))
+        bases.append(taken)
+        maps = [f.contiguous() for f in out.features]
+        taken, said = timed(partial(_reference, scene.ensemble, weights, maps, size, rows))
+        times.append(taken)
+    ours = scene.ensemble.predict(out.features, size)
     same = float((said.vote == ours.vote[:rows]).double().mean())
     return {
-        "reference_s": base_s + taken * side / rows,
+        "reference_s": min(bases) + min(times) * side / rows,
         "reference_rows": rows,
         "same": same,
         "feature_bytes": 4 * weights.shape[2] * side * side,
         "held_bytes": 4 * weights.shape[2] * side * rows,
     }
+
+
+def _reference(
+    ensemble: Ensemble,
+    weights: torch.Tensor,
+    maps: list[torch.Tensor],
+    size: tuple[int, int],
+    rows: int,
+) -> PixelPrediction:
+    return reference_labels(ensemble, weights, upsampled(maps, size, rows))
+
+
+def fit_on_all(version: str, fits: int, settings: FitSettings) -> dict[str, Any]:
+    """mIoU of interpreters fitted on drawn pixels of 16 samples, and on all of them, in [0, 1].
+
+    The version's own way of labeling pictures from outside stands in for the person; measured on
+    48 other samples.
+    """
+    person = Segmenter.load(version)
+    side, classes = person.generator.resolution, person.partonomy.num_classes
+    pictures = [made.image for made in person.segment_seeds(range(PICTURES + _TESTED))]
+    masks = np.stack([person.segment_image(picture).labels for picture in pictures])
+
+    @torch.inference_mode()
+    def maps_of(n: int) -> list[torch.Tensor]:
+        return feature_maps(person.generator, _latent(person, n), person.card.maps)
+
+    def reached(settings: FitSettings) -> float:
+        ensemble = fit_ensemble(maps_of, masks[:PICTURES], classes, settings)
+        found = [
+            ensemble.predict(maps_of(n), (side, side), refinement_for(side)).vote.numpy()
+            for n in range(PICTURES, len(masks))
+        ]
+        return metrics.mean_iou(metrics.confusion(masks[PICTURES:], np.stack(found), classes))
+
+    ways = {"drawn": settings, "all": replace(settings, pixels=0)}
+    return {
+        "version": person.version,
+        "pixels": PICTURES * side * side,
+        **{
+            name: [reached(replace(how, seed=seed)) for seed in range(fits)]
+            for name, how in ways.items()
+        },
+    }
+
+
+def _latent(segmenter: Segmenter, seed: int) -> torch.Tensor:
+    generator = segmenter.generator
+    return generator.mapping(generator.latent_from_seed(seed), truncation=segmenter.truncation)
 
 
 def fit_reference(config: StyleGAN2Config, settings: FitSettings, steps: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from dgan_backend.benchmark import cases, report
 from dgan_backend.benchmark.cases import Case
 from dgan_backend.benchmark.measuring import apart, machine
 from dgan_backend.benchmark.scene import PICTURES, paper_config
+from dgan_backend.errors import DganError
 from dgan_backend.evaluation.report import check_plot
 from dgan_backend.generators.native import write_json
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
@@ -32,76 +34,138 @@ KEYS = (
 class Plan:
     """What is measured.
 
-    randoms: generators with random weights, and pictures of each. fit: the resolution whose fit is
-    told; steps: of the original's. version: one with an encoder, or "" for none; shipped: pictures
-    of it; rounds: that its picture from outside is inverted.
+    randoms: generators with random weights, rounds and compared pictures of each, see `Case`. fit:
+    the resolution whose fit is told; steps: of the original's. version: one with an encoder, or ""
+    for none; shipped: its rounds and compared pictures; inverted: times that its picture from
+    outside is; fits: on drawn pixels, and as many on all.
     """
 
-    randoms: tuple[tuple[StyleGAN2Config, int], ...]
+    randoms: tuple[tuple[StyleGAN2Config, int, int], ...]
     fit: int
     steps: int
-    shipped: int
-    rounds: int
+    shipped: tuple[int, int]
+    inverted: int
+    fits: int
     settings: FitSettings
     version: str = "toonhead-shipped"
 
+    @property
+    def parts(self) -> int:
+        """How many are measured one after the other."""
+        return len(self.randoms) * (1 + _OF_A_CASE) + (_OF_A_CASE + 2 if self.version else 0)
 
+
+_WAYS = ("image", "labeled", "exact")
+_OF_A_CASE = 2 + len(_WAYS)
 FULL = Plan(
-    tuple((paper_config(side), count) for side, count in ((256, 12), (512, 10), (1024, 3))),
+    tuple(
+        (paper_config(side), rounds, compared)
+        for side, rounds, compared in ((256, 8, 32), (512, 7, 24), (1024, 3, 3))
+    ),
     fit=512,
     steps=40,
-    shipped=64,
-    rounds=5,
+    shipped=(12, 96),
+    inverted=5,
+    fits=3,
     settings=FitSettings(),
 )
 _SMALL = StyleGAN2Config(64, channel_base=2048, channel_max=64)
-QUICK = Plan(((_SMALL, 3),), 64, 3, 16, 1, FitSettings(pixels=1024, steps=60))
+QUICK = Plan(((_SMALL, 3, 16),), 64, 3, (2, 16), 1, 1, FitSettings(pixels=1024, steps=60))
 
 
 def benchmark(args: argparse.Namespace) -> int:
     """Measure, print a table, write figures and plot."""
-    drawn = args.plot or (args.json.with_suffix(".png") if args.json else None)
-    if drawn:
-        check_plot(drawn)
-    measured = measure(QUICK if args.quick else FULL)
-    print(report.table(measured))
+    drawn = _plot_of(args)
     if args.json:
-        write_json(args.json, measured)
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+
+    def keep(measured: dict[str, Any]) -> None:
+        if args.json:
+            write_json(args.json, measured)
+
+    measured = measure(QUICK if args.quick else FULL, keep=keep)
+    keep(measured)
+    print(report.table(measured))
     if drawn:
         report.plot(measured, drawn)
         print(f"{drawn}: seconds a picture of each way")
     return 0
 
 
-def measure(plan: Plan, run: Run = apart) -> dict[str, Any]:
-    """cases, fit, invert and machine, as `--json` has them. run: one part, and tells its memory."""
-    at = machine()
-    found: list[dict[str, Any]] = []
-    fit: dict[str, Any] = {}
-    invert: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for config, pictures in tqdm(plan.randoms, desc="random weights", unit="generator"):
+def _plot_of(args: argparse.Namespace) -> Path | None:
+    """Where the plot goes; it is left out, with a word, where nobody asked for it and it cannot be
+    drawn."""
+    drawn: Path | None = args.plot or (args.json.with_suffix(".png") if args.json else None)
+    if drawn is None:
+        return None
+    try:
+        check_plot(drawn)
+    except DganError as error:
+        if args.plot:
+            raise
+        print(f"There will be no plot: {error}")
+        return None
+    return drawn
+
+
+def measure(
+    plan: Plan, run: Run = apart, keep: Callable[[dict[str, Any]], None] = lambda measured: None
+) -> dict[str, Any]:
+    """cases, fit, invert and machine, as `--json` has them. run: one part, and tells its memory.
+    keep: is given what there is after each generator."""
+    began, at = time.monotonic(), machine()
+    measured: dict[str, Any] = {"cases": [], "fit": {}, "invert": {}, "machine": at}
+    with tempfile.TemporaryDirectory() as folder, tqdm(total=plan.parts, unit="part") as bar:
+
+        def part(what: str, function: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+            bar.set_description(what)
+            found = run(function, *given)
+            bar.update()
+            return found
+
+        def told() -> None:
+            at["seconds"] = round(time.monotonic() - began, 1)
+            keep(measured)
+
+        if plan.version:
+            measured["cases"].append(_case(Case(plan.version, None, Path(), *plan.shipped), part))
+            measured["invert"] = part(
+                "a picture from outside", cases.invert_and_label, plan.version, plan.inverted
+            )
+            measured["fit"]["on_all_pixels"] = part(
+                "all pixels", cases.fit_on_all, plan.version, plan.fits, plan.settings
+            )
+            told()
+        for config, rounds, compared in plan.randoms:
             path = Path(folder, f"{config.resolution}.safetensors")
-            fitted = run(cases.fit_scene, config, path, plan.settings)
+            fitted = part(
+                f"{config.resolution} px, fit", cases.fit_scene, config, path, plan.settings
+            )
             if config.resolution == plan.fit:
-                told = cases.fit_reference(config, plan.settings, plan.steps)
-                fit = {"pictures": PICTURES, "resolution": config.resolution, **fitted, **told}
-            found.append(_case(Case(config=config, fitted=path, pictures=pictures), run))
-    if plan.version:
-        found.insert(0, _case(Case(plan.version, pictures=plan.shipped, batch=8), run))
-        invert = run(cases.invert_and_label, plan.version, plan.rounds)
-    return {"cases": found, "fit": fit, "invert": invert, "machine": at}
+                measured["fit"] |= {
+                    "pictures": PICTURES,
+                    "resolution": config.resolution,
+                    **fitted,
+                    **cases.fit_reference(config, plan.settings, plan.steps),
+                }
+            measured["cases"].append(_case(Case("", config, path, rounds, compared), part))
+            told()
+    return measured
 
 
-def _case(case: Case, run: Run) -> dict[str, Any]:
-    compared = cases.compare(case)
-    alone, reference = run(cases.memory, case), run(cases.reference, case)
+def _case(case: Case, part: Run) -> dict[str, Any]:
+    name = case.version or f"{case.config.resolution if case.config else 0} px"
+    compared = part(f"{name}, times", cases.compare, case)
+    peaks = {way: part(f"{name}, memory", cases.memory, case, way)["peak_bytes"] for way in _WAYS}
+    reference = part(f"{name}, the original's way", cases.reference, case)
     missing = reference["feature_bytes"] - reference["held_bytes"]
     told = {
         **compared,
         "reference_s": reference["reference_s"],
         "reference_over_labeled": reference["reference_s"] / compared["labeled_s"],
-        "peak_bytes": alone["peak_bytes"],
+        "peak_bytes": peaks["labeled"],
+        "image_peak_bytes": peaks["image"],
+        "exact_peak_bytes": peaks["exact"],
         "reference_peak_bytes": reference["peak_bytes"] + missing,
         "reference_whole": reference["reference_rows"] == compared["resolution"],
         "reference_same": reference["same"],

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+
+from dgan_backend.errors import DganError
+from dgan_backend.supervision import compute
 
 T = TypeVar("T")
 
@@ -36,7 +41,8 @@ def peak_bytes() -> int:
         line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration):  # no Linux
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
 
 
 def here(run: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
@@ -47,17 +53,23 @@ def here(run: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
 def apart(run: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     """As `here`, in a new process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(here, run, *args).result()
+        try:
+            return pool.submit(here, run, *args).result()
+        except BrokenProcessPool as error:
+            raise DganError(
+                f"the process of the part `{run.__name__}` was killed; is there enough memory? "
+                "Its peak is what it measures."
+            ) from error
 
 
 def available_bytes() -> int:
-    """Memory that can be had without swapping."""
+    """Memory that can be had without swapping, and within a container's limit."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         line = next(line for line in lines if line.startswith("MemAvailable"))
-        return int(line.split()[1]) * 1024
+        return min(int(line.split()[1]) * 1024, compute.memory())
     except (OSError, StopIteration):  # no Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        return compute.memory() // 2
 
 
 def machine() -> dict[str, Any]:

@@ -28,20 +28,38 @@ def dense_weights(ensemble: Ensemble) -> Tensor:
     return torch.cat([w @ basis for w, basis in zip(parts, ensemble.bases, strict=True)], dim=2)
 
 
-def reference_labels(
-    ensemble: Ensemble, w1: Tensor, features: Sequence[Tensor], size: tuple[int, int], rows: int
-) -> PixelPrediction:
-    """What `Ensemble.predict` says of the first `rows` rows of a grid of `size` (H, W).
+def upsampled(features: Sequence[Tensor], size: tuple[int, int], rows: int) -> Tensor:
+    """Maps [1, C_l, H_l, W_l] on the first `rows` rows of a grid of `size` (H, W): [D, rows, W].
 
-    w1: of `dense_weights`.
+    Only those rows of a map are brought to the grid that they are made of, so that the time of
+    some rows tells that of all.
     """
     column = torch.empty(sum(f.shape[1] for f in features), rows, size[1])
     start = 0
     for f in features:
-        wide = F.interpolate(f, size, mode="bilinear", align_corners=False)
+        band, high = _band(f, size[0], rows)
+        wide = F.interpolate(band, (high, size[1]), mode="bilinear", align_corners=False)
         column[start : start + f.shape[1]] = wide[0, :, :rows]
         start += f.shape[1]
         del wide
+    return column
+
+
+def _band(f: Tensor, height: int, rows: int) -> tuple[Tensor, int]:
+    """The top rows of a map that the grid's first `rows` are made of, and as how many rows of the
+    grid: whole multiples, so that they come out as they would of the whole map."""
+    factor = height // f.shape[2]
+    if factor * f.shape[2] != height:
+        return f, height
+    needed = min(f.shape[2], -(-rows // factor) + 1)
+    return f[:, :, :needed].contiguous(), needed * factor
+
+
+def reference_labels(ensemble: Ensemble, w1: Tensor, column: Tensor) -> PixelPrediction:
+    """What `Ensemble.predict` says of pixel features [D, rows, W].
+
+    w1: of `dense_weights`.
+    """
     pixels = column.flatten(1).T
     mean = torch.zeros(len(pixels), ensemble.num_classes)
     entropies = torch.zeros(len(pixels))
@@ -56,7 +74,7 @@ def reference_labels(
     mean /= ensemble.members
     uncertainty = _entropy(mean) - entropies / ensemble.members
     vote = torch.stack(votes).mode(dim=0).values
-    shape = (rows, size[1])
+    shape = (column.shape[1], column.shape[2])
     return PixelPrediction(
         mean.T.reshape(-1, *shape), vote.reshape(shape), uncertainty.reshape(shape),
         ensemble.members,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 PAPER = "DatasetGAN (Zhang et al., CVPR 2021): 9 s a labeled picture on a GPU, 25 h for 10,000"
@@ -43,10 +44,18 @@ def _row(case: dict[str, Any]) -> list[str]:
 
 
 def _below(measured: dict[str, Any]) -> list[str]:
-    lines = []
+    lines = [_ways(case) for case in measured["cases"]]
     if not all(case["reference_whole"] for case in measured["cases"]):
         lines.append("\\* Extrapolated: from some of the rows, as memory does not hold all.")
-    if fit := measured["fit"]:
+    if all_pixels := measured["fit"].get("on_all_pixels"):
+        drawn, whole = (_spread(all_pixels[name]) for name in ("drawn", "all"))
+        lines.append(
+            f"Interpreters of {all_pixels['version']} on drawn pixels of 16 samples: mIoU {drawn}; "
+            f"on all {all_pixels['pixels']:,} of them {whole} ({len(all_pixels['all'])} fits each, "
+            "48 other samples, labeled by the version's own way)."
+        )
+    fit = measured["fit"]
+    if "seconds" in fit:
         lines.append(
             f"Fit on {fit['pictures']} pictures of {fit['resolution']} px: {fit['seconds']:.0f} s, "
             f"{_gigabytes(fit['peak_bytes'])}; the original's way, extrapolated from "
@@ -63,9 +72,38 @@ def _below(measured: dict[str, Any]) -> list[str]:
     at = measured["machine"]
     lines.append(
         f"{at['cpu']}, {at['cores']} cores, {at['threads']} threads, {at['capability']}, torch "
-        f"{at['torch']}; load when it began {at['load']}. {PAPER}."
+        f"{at['torch']}; load when it began {at['load']}; "
+        f"{at.get('seconds', 0) / 60:.1f} minutes in all. {PAPER}."
     )
     return lines
+
+
+def _ways(case: dict[str, Any]) -> str:
+    """What the row of a case does not say."""
+    ranks = case["uncertainty_rank_correlation"]
+    peaks = (
+        f"{name} {_gigabytes(case[key])}"
+        for name, key in (
+            ("alone", "image_peak_bytes"),
+            ("labeled", "peak_bytes"),
+            ("exactly", "exact_peak_bytes"),
+        )
+    )
+    return (
+        f"{case['generator']}, {case['resolution']} px: {1000 * case['image_s']:.0f} ms alone "
+        f"({case['image_setting']}, the fastest of {len(case['image_settings_s'])}), "
+        f"{1000 * case['labeled_s']:.0f} ms labeled; {case['pictures']} pictures compared, rank "
+        f"correlation of their uncertainty {'-' if ranks is None else f'{ranks:.3f}'}; peaks: "
+        f"{', '.join(peaks)}; {case['members']} members, psi {case['truncation']:g}."
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean and sample deviation, %."""
+    mean = 100 * sum(values) / len(values)
+    if len(values) < 2:
+        return f"{mean:.1f}"
+    return f"{mean:.1f} ± {100 * stdev(values):.1f}"
 
 
 def _seconds(value: float) -> str:

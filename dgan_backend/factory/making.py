@@ -57,6 +57,7 @@ def version_of(order: Order, settings: Settings) -> Segmenter:
             f"The version {order.version} of this worker has other weights than the one that was "
             "ordered; copy that one here, or share MODEL_DIR."
         )
+    segmenter.exact = order.exact
     return segmenter
 
 

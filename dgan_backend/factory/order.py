@@ -24,7 +24,7 @@ class Order:
     """version: a name that every worker knows. interpreter, generator: SHA-256 of the weights;
     generator_id: name and first digits. count: pictures that remain. drop: share of all that are
     sampled, the most uncertain ones, that is left out. first: the first seed. shard: pictures in
-    each shard but the last."""
+    each shard but the last. exact: the interpreter reads every pixel."""
 
     version: str
     interpreter: str
@@ -36,6 +36,7 @@ class Order:
     first: int
     shard: int
     format: str = "png"
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.shard < 1:

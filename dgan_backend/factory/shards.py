@@ -8,11 +8,12 @@ another one's tar.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from dgan_backend.storage import Storage
 
 FOLDER = "shards"
 ORDER = "order.json"
+_DIGITS = 16  # of the SHA-256, in a tar's name
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,11 @@ class Shards:
     def has(self, number: int) -> bool:
         return self._place.has(f"{number:06d}.json")
 
-    def write(self, number: int, items: Iterable[Item]) -> None:
-        """Write one shard whole. Items are not held together."""
+    def write(
+        self, number: int, items: Iterable[Item], check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write one shard whole. Items are not held together. check: called before anything is
+        put on storage; may raise."""
         entries = []
         with tempfile.TemporaryDirectory(prefix="dgan-shard-") as folder:
             path = Path(folder) / "shard.tar"
@@ -95,8 +100,10 @@ class Shards:
                     entries.append(item.entry)
                     _add(tar, f"{item.entry.key}.picture", item.picture)
                     _add(tar, f"{item.entry.key}.mask", item.mask)
-            name = f"{number:06d}-{file_hash(path)[:16]}.tar"
+            name = f"{number:06d}-{file_hash(path)[:_DIGITS]}.tar"
+            check()
             self._place.put(path, name)
+        check()
         index = {"tar": name, "entries": [asdict(entry) for entry in entries]}
         self._place.write(f"{number:06d}.json", json.dumps(index).encode())
 
@@ -108,7 +115,10 @@ class Shards:
         name, entries = self._index(number)
         if not wanted & set(self.order.seeds(number)):
             return
-        with tarfile.open(fileobj=io.BytesIO(self._place.read(name))) as tar:
+        data = self._place.find(name)
+        if data is None or hashlib.sha256(data).hexdigest()[:_DIGITS] not in name:
+            raise self._damaged(number)
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             for entry in entries:
                 if entry.seed in wanted:
                     yield Item(
@@ -133,12 +143,16 @@ class Shards:
         except (ValueError, KeyError, TypeError):
             name, entries, whole = "", [], False
         if not whole:
-            self.discard(number)
-            raise DganError(
-                f"Shard {number} of {self._place} is damaged; say the same command again, which "
-                "makes it anew."
-            )
+            raise self._damaged(number)
         return name, entries
+
+    def _damaged(self, number: int) -> DganError:
+        """What to raise; the shard is discarded."""
+        self.discard(number)
+        return DganError(
+            f"Shard {number} of {self._place} is damaged; say the same command again, which makes "
+            "it anew."
+        )
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -17,6 +17,10 @@ from dgan_backend.settings import Settings
 from dgan_backend.storage import Storage
 
 _WORD_SECONDS = 0.5  # between two words on how many pictures are made
+_UNSEEN = (
+    "A worker does not see the order in {url}: workers on other machines need storage that all "
+    "of them reach, such as s3://bucket/folder."
+)
 SECONDS = 900.0  # after which the process ends, and the worker looks into its queues
 
 log = logging.getLogger(__name__)
@@ -32,7 +36,10 @@ def work(settings: Settings, client: redis.Redis, url: str, key: str, number: in
         try:
             shift = shift or Shift.begin(settings, desk, url)
             if shift is None:
-                return  # the data set is finished, or was ordered anew
+                if is_empty(Storage(url)):
+                    desk.complain(found, _UNSEEN.format(url=url))
+                    log.warning("Shard %s: %s", found, _UNSEEN.format(url=url))
+                return  # else the data set is finished, or was ordered anew
             shift.make(found)
         except Lost:
             log.info("Another process makes shard %s of %s.", found, url)
@@ -44,6 +51,10 @@ def work(settings: Settings, client: redis.Redis, url: str, key: str, number: in
             desk.complain(found, f"A worker failed ({error!r}); its log says where.")
             raise
         found = None if time.monotonic() > until or desk.others_wait() else desk.take()
+
+
+def is_empty(folder: Storage) -> bool:
+    return not (folder.names() or folder.folders())
 
 
 class Shift:
@@ -71,4 +82,6 @@ class Shift:
                     self._next_word = now + _WORD_SECONDS
 
             order = self._shards.order
-            self._shards.write(number, making.items(self._segmenter, order, number, tick))
+            made = making.items(self._segmenter, order, number, tick)
+            self._shards.write(number, made, lease.check)
+            log.info("A shard is made: %s of %s.", number, order.id)

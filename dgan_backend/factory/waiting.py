@@ -18,7 +18,7 @@ from dgan_backend.factory.shards import Shards
 WINDOW = 200  # shards that wait in the queue
 LOST_SECONDS = 10.0  # after which a shard that nobody is at is asked for again
 _PAUSE = 0.3
-_SILENCE_SECONDS = 60.0  # of Redis, before all is given up
+_SILENCE_SECONDS = 60.0  # of Redis or of storage, before all is given up
 _LOOK_SECONDS, _LOOK_SHARE = 1.0, 0.05  # between looks at storage; of the time, at most
 _FAILURES, _TRIES = 3, 20  # of one shard, before all is given up
 
@@ -44,10 +44,12 @@ class Waiting:
         self._tries: Counter[int] = Counter()
         self._failures: Counter[int] = Counter()
         self._next_look = 0.0
-        self._answered = time.monotonic()
+        self._answered = self._listed = time.monotonic()
 
     def run(self) -> None:
         """Raises DganError when a shard cannot be made."""
+        with suppress(redis.RedisError):
+            self._desk.complaints()  # of an earlier command
         while self._look():
             self._tend()
             try:
@@ -56,11 +58,7 @@ class Waiting:
                 self._tell(self._made())
                 self._answered = time.monotonic()
             except redis.RedisError as error:
-                if time.monotonic() - self._answered > _SILENCE_SECONDS:
-                    raise DganError(
-                        f"Redis has not answered for {_SILENCE_SECONDS:.0f} s ({error}); when it "
-                        "does, say the same again."
-                    ) from error
+                self._be_patient(self._answered, f"Redis has not answered ({error})", error)
             time.sleep(_PAUSE)
         self._tell(self._shards.order.samples)
 
@@ -72,10 +70,22 @@ class Waiting:
     def _look(self) -> bool:
         """Whether something is missing."""
         if (began := time.monotonic()) >= self._next_look:
-            self._missing -= self._shards.done()
+            try:
+                self._missing -= self._shards.done()
+                self._listed = time.monotonic()
+            except DganError as error:
+                self._be_patient(self._listed, str(error), error)
             took = time.monotonic() - began
             self._next_look = time.monotonic() + max(_LOOK_SECONDS, took / _LOOK_SHARE)
         return bool(self._missing)
+
+    @staticmethod
+    def _be_patient(since: float, what: str, error: Exception) -> None:
+        """Raises DganError once something has been silent for too long."""
+        if time.monotonic() - since > _SILENCE_SECONDS:
+            raise DganError(
+                f"{what}, for {_SILENCE_SECONDS:.0f} s; when that is over, say the same again."
+            ) from error
 
     def _hear(self) -> None:
         """What went wrong."""

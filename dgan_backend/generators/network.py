@@ -95,7 +95,8 @@ class Synthesis(nn.Module):
     def feature_channels(self) -> list[int]:
         raise NotImplementedError
 
-    def forward(self, w: Tensor, use_noise: bool = True) -> SynthesisOutput:
+    def forward(self, w: Tensor, use_noise: bool = True, features: bool = True) -> SynthesisOutput:
+        """features: keep the maps; without them a picture takes less memory."""
         raise NotImplementedError
 
     def check(self, w: Tensor) -> None:

@@ -226,13 +226,15 @@ class SynthesisNetwork(Synthesis):
     def feature_channels(self) -> list[int]:
         return [c for c in self.config.block_channels for _ in range(2)]
 
-    def forward(self, w: Tensor, use_noise: bool = True) -> SynthesisOutput:
+    def forward(self, w: Tensor, use_noise: bool = True, features: bool = True) -> SynthesisOutput:
         self.check(w)
-        x, features = w, []
+        x, kept = w, []
         for i, block in enumerate(self.blocks.values()):
             x, raw = block(x, w[:, 2 * i : 2 * i + 2], use_noise)
-            features += [x, raw]
-        return SynthesisOutput(self.torgb(x).float(), features, self.feature_names)
+            if features:
+                kept += [x, raw]
+        names = self.feature_names if features else []
+        return SynthesisOutput(self.torgb(x).float(), kept, names)
 
 
 class Truncation(nn.Module):

@@ -196,22 +196,24 @@ class SynthesisNetwork(Synthesis):
         twice = [c for c in self.config.block_channels for _ in range(2)]
         return twice[1:]
 
-    def forward(self, w: Tensor, use_noise: bool = True) -> SynthesisOutput:
+    def forward(self, w: Tensor, use_noise: bool = True, features: bool = True) -> SynthesisOutput:
         self.check(w)
         x, image = w, None
         names: list[str] = []
-        features: list[Tensor] = []
+        kept: list[Tensor] = []
         row = 0
         for resolution in self.config.block_resolutions:
             block = self.get_submodule(f"b{resolution}")
             convs = 1 if resolution == 4 else 2
             x, image, maps = block(x, image, w[:, row : row + convs + 1], use_noise)
             row += convs
-            names += [f"b{resolution}.{name}" for name, _ in maps]
-            features += [feature for _, feature in maps]
+            if features:
+                names += [f"b{resolution}.{name}" for name, _ in maps]
+                kept += [feature for _, feature in maps]
+            del maps
         if image is None:
             raise AssertionError("the last block always makes an image")
-        return SynthesisOutput(image.float(), features, names)
+        return SynthesisOutput(image.float(), kept, names)
 
 
 class StyleGAN2(Network):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dgan_backend.errors import DganError
 from dgan_backend.interpreter.ensemble import Ensemble
 from dgan_backend.interpreter.features import gather
 from dgan_backend.interpreter.reader import ProjectedMaps, group_channels
@@ -22,11 +23,13 @@ _FEATURE_BYTES = 640 * 2**20  # gathered features of all members, float16
 _BASIS_PICTURES = 8  # that principal directions are found on
 _BASIS_PIXELS = 2048  # of each of them
 _FEW_FEATURES = 1024
+_MOST, _LEAST = 6e4, 0.01  # float16 holds no more; so others may lie far off
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """members: M. pixels: drawn for each member (fewer when features are many, see memory).
+    """members: M. pixels: drawn for each member (fewer when features are many, see memory); 0 =
+    all labeled ones, each once, as they are shared out among classes.
 
     steps x batch pixels are seen by each member at Adam's rate, which falls as a half cosine.
     hidden: widths of the two hidden layers; None = as `widths` has it. prior: strength of the
@@ -65,12 +68,36 @@ class Beginning:
     masks: npt.NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class _Scale:
+    """Of features: mean and deviation [D], the latter never near 0 beside the mean."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor, least: float = 1e-3) -> _Scale:
+        """Of values [P, D]. least: of the deviation, beside the mean's size; a channel that varies
+        by less is left small, as that is mostly rounding."""
+        mean = values.mean(dim=0)
+        return cls(mean, values.std(dim=0, unbiased=False) + least * (1 + mean.abs()))
+
+    def apply(self, values: Tensor) -> Tensor:
+        return (values - self.mean) / self.deviation
+
+    def after(self, other: _Scale) -> _Scale:
+        """One that does what `other` does, then this."""
+        return _Scale(other.mean + self.mean * other.deviation, self.deviation * other.deviation)
+
+
 @dataclass
 class _Samples:
-    """What the members learn from: features [M, P, D] float16, labels [M, P] int64."""
+    """What the members learn from: features [M, P, D] float16, on a scale on which they neither
+    overflow nor lose their digits; labels [M, P] int64."""
 
     features: Tensor
     labels: Tensor
+    scale: _Scale
 
 
 def fit_ensemble(
@@ -99,18 +126,29 @@ def fit_ensemble(
         torch.manual_seed(settings.seed)
         bases = _bases(maps_of, len(masks), settings) if begin is None else begin.ensemble.bases
         samples = _gather_samples(maps_of, pool, masks.shape, settings, bases)
-        mean, deviation = _input_scale(samples)
+        scale = _Scale.of(samples.features[0].float())  # of the first member
+        inputs = scale.after(samples.scale)
         network: _TrainedMembers | _ContinuedMembers
         if begin is None:
             read = sum(basis.shape[1] for basis in bases) or samples.features.shape[2]
             settings = replace(settings, hidden=settings.hidden or widths(read, num_classes))
-            network = _TrainedMembers(samples.features.shape[2], num_classes, settings, mean.device)
+            device = samples.features.device
+            network = _TrainedMembers(samples.features.shape[2], num_classes, settings, device)
         else:
-            network = _ContinuedMembers(begin, mean, deviation, settings.prior)
-        _train(network, samples, mean, deviation, settings, progress)
+            network = _ContinuedMembers(begin, inputs, settings.prior)
+        _train(network, samples, scale, settings, progress)
         drawn = torch.bincount(samples.labels.flatten().cpu(), minlength=num_classes).double()
-        layers = network.folded(mean, deviation, _log_prior(pool, drawn, settings.prior))
+        layers = network.folded(inputs, _log_prior(pool, drawn, settings.prior))
+        _check_finite("The interpreter's weights", *layers.tensors().values())
         return replace(layers, bases=bases)
+
+
+def _check_finite(what: str, *found: Tensor) -> None:
+    if not all(bool(values.isfinite().all()) for values in found):
+        raise DganError(
+            f"{what} are not finite, so nothing can be fitted; look at the generator's pictures "
+            "with `dgan-backend sample`."
+        )
 
 
 def _bases(
@@ -128,12 +166,13 @@ def _bases(
         maps = maps_of(n)
         channels = group_channels(maps)
         rows.append(gather(maps, torch.rand(_BASIS_PIXELS, 2, generator=random)))
+        _check_finite("The generator's maps", rows[-1])
     bases = []
     for group in torch.cat(rows).split(channels, dim=1):
-        deviation = group.std(dim=0) + 1e-3
-        scaled = (group - group.mean(dim=0)) / deviation
+        scale = _Scale.of(group)
+        scaled = scale.apply(group)
         _, vectors = torch.linalg.eigh(scaled.T @ scaled)
-        bases.append(vectors[:, -settings.directions :].T.flip(0) / deviation)
+        bases.append(vectors[:, -settings.directions :].T.flip(0) / scale.deviation)
     return tuple(basis.clone() for basis in bases)
 
 
@@ -147,6 +186,7 @@ def _gather_samples(
     _, height, width = shape
     random = np.random.RandomState(settings.seed)
     features: Tensor | None = None
+    scale: _Scale | None = None
     draws: list[Draw] = []
     for n in range(shape[0]):
         maps = maps_of(n)
@@ -154,7 +194,8 @@ def _gather_samples(
             d = sum(map(len, bases)) or sum(f.shape[1] for f in maps)
             most = _FEATURE_BYTES // (2 * d * settings.members)
             count = min(settings.pixels, max(most, 256))
-            draws = [pool.draw(count, random) for _ in range(settings.members)]
+            drawn = pool.draw if settings.pixels else pool.draw_all
+            draws = [drawn(count, random) for _ in range(settings.members)]
             size = (settings.members, len(draws[0].label), d)
             features = torch.empty(size, dtype=torch.float16, device=maps[0].device)
         read = _reading(maps, (height, width), bases)
@@ -162,11 +203,13 @@ def _gather_samples(
             (mine,) = np.nonzero(draw.picture == n)
             if mine.size:
                 values = read(torch.from_numpy(draw.index[mine]))
-                features[m, torch.from_numpy(mine)] = values.half()
-    if features is None:
+                scale = scale or _Scale.of(values, _LEAST)  # of some pixels, maybe of one
+                stored = scale.apply(values).clamp(-_MOST, _MOST)
+                features[m, torch.from_numpy(mine)] = stored.half()
+    if features is None or scale is None:
         raise ValueError("there is no picture to fit on.")
     labels = torch.from_numpy(np.stack([draw.label for draw in draws]))
-    return _Samples(features, labels.to(features.device))
+    return _Samples(features, labels.to(features.device), scale)
 
 
 def _reading(
@@ -181,12 +224,6 @@ def _reading(
         return gather(maps, torch.stack([x, y], dim=1).float())
 
     return read
-
-
-def _input_scale(samples: _Samples) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [D] of the features that the first member drew."""
-    values = samples.features[0].float()
-    return values.mean(dim=0), values.std(dim=0, unbiased=False) + 1e-3
 
 
 def _log_prior(pool: PixelPool, drawn: Tensor, strength: float) -> Tensor:
@@ -233,10 +270,10 @@ class _TrainedMembers(torch.nn.Module):
         return self.norms[layer](flat).reshape(batch, m, width).transpose(0, 1)
 
     @torch.no_grad()
-    def folded(self, mean: Tensor, deviation: Tensor, log_prior: Tensor) -> Ensemble:
+    def folded(self, inputs: _Scale, log_prior: Tensor) -> Ensemble:
         """Plain layers: input scaling into the first, each batch norm into the layer after it."""
-        w1 = self.weights[0] / deviation
-        b1 = self.biases[0] - w1 @ mean
+        w1 = self.weights[0] / inputs.deviation
+        b1 = self.biases[0] - w1 @ inputs.mean
         w2, b2 = self._fold(1)
         w3, b3 = self._fold(2)
         return Ensemble(w1, b1, w2, b2, w3, b3 + log_prior.to(b3.device))
@@ -256,14 +293,15 @@ class _ContinuedMembers(torch.nn.Module):
     """The layers of a fitted ensemble as they are, batch norms folded in; the input scaling and
     the log prior are taken out while they are trained."""
 
-    def __init__(self, begin: Beginning, mean: Tensor, deviation: Tensor, prior: float) -> None:
+    def __init__(self, begin: Beginning, inputs: _Scale, prior: float) -> None:
         super().__init__()
         e = begin.ensemble
         pool = PixelPool(begin.masks, e.num_classes)
         drawn = torch.zeros(e.num_classes, dtype=torch.double)
         drawn[torch.from_numpy(pool.classes)] = 1.0  # an equal share each
         b3 = e.b3 - _log_prior(pool, drawn, prior).to(e.b3.device)
-        layers = [(e.w1 * deviation, e.b1 + e.w1 @ mean), (e.w2, e.b2), (e.w3, b3)]
+        first = (e.w1 * inputs.deviation, e.b1 + e.w1 @ inputs.mean)
+        layers = [first, (e.w2, e.b2), (e.w3, b3)]
         self.weights = torch.nn.ParameterList(torch.nn.Parameter(w.clone()) for w, _ in layers)
         self.biases = torch.nn.ParameterList(torch.nn.Parameter(b.clone()) for _, b in layers)
 
@@ -276,10 +314,10 @@ class _ContinuedMembers(torch.nn.Module):
         return x
 
     @torch.no_grad()
-    def folded(self, mean: Tensor, deviation: Tensor, log_prior: Tensor) -> Ensemble:
-        w1 = self.weights[0] / deviation
-        b1 = self.biases[0] - w1 @ mean
-        b3 = self.biases[2] + log_prior.to(mean.device)
+    def folded(self, inputs: _Scale, log_prior: Tensor) -> Ensemble:
+        w1 = self.weights[0] / inputs.deviation
+        b1 = self.biases[0] - w1 @ inputs.mean
+        b3 = self.biases[2] + log_prior.to(inputs.mean.device)
         w2, w3, b2 = self.weights[1], self.weights[2], self.biases[1]
         return Ensemble(*(t.detach() for t in (w1, b1, w2, b2, w3, b3)))
 
@@ -287,8 +325,7 @@ class _ContinuedMembers(torch.nn.Module):
 def _train(
     network: torch.nn.Module,
     samples: _Samples,
-    mean: Tensor,
-    deviation: Tensor,
+    scale: _Scale,
     settings: FitSettings,
     progress: Callable[[Iterable[int]], Iterable[int]],
 ) -> None:
@@ -299,7 +336,7 @@ def _train(
     network.train()
     for _ in progress(range(settings.steps)):
         chosen = torch.randint(count, (m, settings.batch)).to(member.device)
-        x = (samples.features[member, chosen].float() - mean) / deviation
+        x = scale.apply(samples.features[member, chosen].float())
         logits = network(x)
         loss = F.cross_entropy(logits.flatten(0, 1), samples.labels[member, chosen].flatten())
         optimizer.zero_grad(set_to_none=True)

@@ -1,9 +1,9 @@
 """The environment that a computing process wants: memory allocator and threads. No torch here.
 
-The rule for threads: every process that computes (the web process and each worker) gets an
-equal share of the cores, `max(1, cores // processes)`, so that together they never ask for more
-than there are; THREADS overrides the share. Threads wait passively, since an OpenMP thread that
-spins for a partner that is not running takes the core that the partner needs.
+The rule for threads: the web process gets an equal share of the cores among itself and the
+workers, `max(1, cores // processes)`, and workers share all cores among them, as they yield to the
+web process by their priority; THREADS overrides both. Threads wait passively, since an OpenMP
+thread that spins for a partner that is not running takes the core that the partner needs.
 """
 
 from __future__ import annotations

@@ -46,8 +46,9 @@ class Host:
                 command, env=self.env, stdout=output, stderr=output, start_new_session=True
             )
 
-    def log(self) -> str:
-        return (Path(self.env["HOME"]) / "log").read_text(errors="replace")[-3000:]
+    def log(self, everything: bool = False) -> str:
+        text = (Path(self.env["HOME"]) / "log").read_text(errors="replace")
+        return text if everything else text[-3000:]
 
 
 @dataclass

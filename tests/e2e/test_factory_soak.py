@@ -104,10 +104,9 @@ def test_workers_apart_make_one_data_set(apart: Cluster) -> None:
     print(f"\n{PICTURES} pictures by {apart.how} on S3 in {seconds:.0f} s, start included")
     check(Storage(url), PICTURES)
     for host in apart.hosts:
-        made = host.log().count("Job OK")
-        print(f"{host.name}: {made} jobs")
-        cached = list(Path(host.env["XDG_CACHE_HOME"]).glob(f"**/{name}/interpreter.safetensors"))
-        assert cached, f"{host.name} has made nothing:\n{host.log()}"
+        made = host.log(everything=True).count("A shard is made: ")
+        print(f"{host.name}: {made} shards")
+        assert made, f"{host.name} has made nothing:\n{host.log()}"
 
 
 def test_killed_workers_lose_and_double_no_seed(apart: Cluster) -> None:
@@ -174,6 +173,9 @@ def test_two_workers_against_one(entered: Path) -> None:
     for kind, ratio in scaling.items():
         one, two = rates[kind, 1], rates[kind, 2]
         print(f"{kind}: {one:.1f} pictures/s by one, {two:.1f} by two, {ratio:.2f} times as many")
+    if compute.cores() < 2:
+        pytest.skip("two workers need two cores")
+    assert scaling["images alone"] > 1.2, "the machine does other work; measure again"
     share = scaling["data set"] / scaling["images alone"]
     print(f"scaling of the data set over that of images alone: {share:.2f}")
     assert share >= SCALING
@@ -195,8 +197,12 @@ def _images_alone(processes: int, pictures: int) -> float:
     for process in started:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
     began = time.monotonic()
+    for process in started:  # all of them, before any is waited for
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
     for process in started:
-        process.communicate("go\n")
+        assert process.wait(PATIENCE) == 0
     return pictures / (time.monotonic() - began)
 
 
