@@ -101,7 +101,10 @@ def test_a_random_generator_is_measured(tmp_path: Path) -> None:
     assert 0 < case["agreement"] <= 1 and 0 < case["fine_share"] <= 1
     assert case["reference_same"] > 0.999 and case["reference_whole"]
     assert measured["fit"]["seconds"] > 0 and measured["fit"]["peak_bytes"] > 10e6
+    rows = measured["ideas"]["rows"]
+    assert rows[0]["products"] > max(row["products"] for row in rows[1:]) > 0
     told = report.table(measured)
+    assert "from coarse to fine" in told
     assert "random-32, 32 px" in told and "Fit on 16 pictures of 32 px" in told
     report.plot(measured, tmp_path / "speed.png")
     assert (tmp_path / "speed.png").stat().st_size > 1000
@@ -126,7 +129,7 @@ def test_the_command_writes_figures_and_plot(
     monkeypatch.setattr(commands, "QUICK", commands.Plan((), 0, 1, (0, 0), 0, 0, QUICK_FIT, ""))
     assert main(["benchmark", "--quick", "--json", str(tmp_path / "speed.json")]) == 0
     measured = json.loads((tmp_path / "speed.json").read_text())
-    assert list(measured) == ["cases", "fit", "invert", "machine"]
+    assert list(measured) == ["cases", "fit", "invert", "ideas", "machine"]
     assert (tmp_path / "speed.png").exists()
     printed = capsys.readouterr().out
     assert report.table(measured) in printed and "9 s" in printed and "25 h" in printed

@@ -45,7 +45,7 @@ from dgan_backend.segmenter import Segmenter, samples_at_once
 from dgan_backend.versions import SHIPPED
 
 DEMO = SHIPPED.parent / "demo"
-_UNSEEN = 1000  # seeds of pictures that nothing was fitted on
+UNSEEN = 1000  # seeds of pictures that nothing was fitted on
 REFERENCE_PIXELS = 2**18  # that the original's way labels, at most; the rest is extrapolated
 _WARM = 1  # rounds that are not counted
 _RANKED = 16  # pictures whose order by uncertainty says something
@@ -103,12 +103,12 @@ def compare(case: Case) -> dict[str, Any]:
     """
     scene = case.load()
     generator, ensemble, side = scene.generator, scene.ensemble, scene.generator.resolution
-    alone, tried = fastest(generator, _UNSEEN)
+    alone, tried = fastest(generator, UNSEEN)
     batch, ways = samples_at_once(side), (refinement_for(side), EXACT)
     seconds: list[list[float]] = [[], [], []]
     pairs: list[tuple[Said, Said]] = []
     for number in range(-_WARM, case.rounds):
-        first = _UNSEEN + max(0, number) * batch
+        first = UNSEEN + max(0, number) * batch
         own = range(first, first + alone.setting.batch)
         times = [timed(partial(alone, own))[0] / len(own)]
         found = []
@@ -120,7 +120,7 @@ def compare(case: Case) -> dict[str, Any]:
             pairs += zip(*found, strict=True)
             for column, taken in zip(seconds, times, strict=True):
                 column.append(taken)
-    for seed in range(_UNSEEN + len(pairs), _UNSEEN + case.compared):
+    for seed in range(UNSEEN + len(pairs), UNSEEN + case.compared):
         fast, exact = (labeled(scene, [seed], way) for way in ways)
         pairs += zip(fast, exact, strict=True)
     image, fast_s, exact_s = map(median, seconds)
@@ -181,7 +181,7 @@ def memory(case: Case, way: str) -> dict[str, Any]:
     scene = case.load()
     side = scene.generator.resolution
     batch = samples_at_once(side)
-    for first in (_UNSEEN, _UNSEEN + batch):
+    for first in (UNSEEN, UNSEEN + batch):
         seeds = range(first, first + batch)
         if way == "image":
             Alone(scene.generator, Setting(True, False, batch))(seeds)
@@ -201,7 +201,7 @@ def reference(case: Case) -> dict[str, Any]:
     rows = max(1, min(side, REFERENCE_PIXELS // side, int(available_bytes() / a_row)))
     size, times, bases = (side, side), [], []
     for _ in range(_REFERENCE_TIMES):
-        taken, out = timed(lambda: scene.generator.synthesis(scene.latent(_UNSEEN)))
+        taken, out = timed(lambda: scene.generator.synthesis(scene.latent(UNSEEN)))
         bases.append(taken)
         maps = [f.contiguous() for f in out.features]
         taken, said = timed(partial(_reference, scene.ensemble, weights, maps, size, rows))

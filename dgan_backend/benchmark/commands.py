@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from dgan_backend.benchmark import cases, report
 from dgan_backend.benchmark.cases import Case
+from dgan_backend.benchmark.ideas import ideas
 from dgan_backend.benchmark.measuring import apart, machine
 from dgan_backend.benchmark.scene import PICTURES, paper_config
 from dgan_backend.errors import DganError
@@ -52,7 +53,9 @@ class Plan:
     @property
     def parts(self) -> int:
         """How many are measured one after the other."""
-        return len(self.randoms) * (1 + _OF_A_CASE) + (_OF_A_CASE + 2 if self.version else 0)
+        told = any(config.resolution == self.fit for config, *_ in self.randoms)
+        shipped = _OF_A_CASE + 2 if self.version else 0
+        return len(self.randoms) * (1 + _OF_A_CASE) + shipped + told
 
 
 _WAYS = ("image", "labeled", "exact")
@@ -114,7 +117,7 @@ def measure(
     """cases, fit, invert and machine, as `--json` has them. run: one part, and tells its memory.
     keep: is given what there is after each generator."""
     began, at = time.monotonic(), machine()
-    measured: dict[str, Any] = {"cases": [], "fit": {}, "invert": {}, "machine": at}
+    measured: dict[str, Any] = {"cases": [], "fit": {}, "invert": {}, "ideas": {}, "machine": at}
     with tempfile.TemporaryDirectory() as folder, tqdm(total=plan.parts, unit="part") as bar:
 
         def part(what: str, function: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
@@ -148,7 +151,10 @@ def measure(
                     **fitted,
                     **cases.fit_reference(config, plan.settings, plan.steps),
                 }
-            measured["cases"].append(_case(Case("", config, path, rounds, compared), part))
+            case = Case("", config, path, rounds, compared)
+            measured["cases"].append(_case(case, part))
+            if config.resolution == plan.fit:
+                measured["ideas"] = part(f"{config.resolution} px, ideas", ideas, case)
             told()
     return measured
 

@@ -20,7 +20,24 @@ def table(measured: dict[str, Any]) -> str:
     ]  # fmt: skip
     rows += [_row(case) for case in measured["cases"]]
     rows.append(["the paper's, on a GPU", "", "", "", "9", "", "", "25", *[""] * 5, ""])
-    return "\n".join([_markdown(rows), "", *_below(measured)])
+    ideas = ["", _ideas(measured)] if measured.get("ideas") else []
+    return "\n".join([_markdown(rows), *ideas, "", *_below(measured)])
+
+
+def _ideas(measured: dict[str, Any]) -> str:
+    """How far each idea took the labels."""
+    told = measured["ideas"]
+    picture = told["picture"]
+    rows = [
+        [f"labels of a picture of {told['resolution']} px, its maps given", "s", "multiply-adds, "
+         "10^9", "of the picture's"],
+        ["(the picture alone)", "", f"{picture:.1f}", "1"],
+    ]  # fmt: skip
+    for row in told["rows"]:
+        seconds = "" if row["seconds"] is None else _seconds(row["seconds"])
+        products = row["products"]
+        rows.append([row["idea"], seconds, f"{products:.1f}", f"{products / picture:.2f}"])
+    return _markdown(rows)
 
 
 def _row(case: dict[str, Any]) -> list[str]:
