@@ -26,6 +26,11 @@ def measured_count(resolution: int) -> int:
     return max(_FEWEST, min(HELD_BACK, HELD_BACK * 128**2 // resolution**2))
 
 
+def measured_on(pictures: object | None) -> str:
+    """What errors are of, where there are pictures or not, in words."""
+    return "samples" if pictures is None else "held-back pictures"
+
+
 def unseen_pictures(generator: Generator, folder: PictureFolder | None, count: int) -> Tensor:
     """Pictures that a training has not seen, [N, 3, R, R] in [-1, 1]: at most `count` that the
     folder holds back, or samples where there is no folder."""

@@ -32,6 +32,7 @@ from dgan_backend.training.calibration import (
     in_domain_errors,
     inversion_errors,
     measured_count,
+    measured_on,
     unseen_pictures,
 )
 from dgan_backend.training.pictures import PictureFolder, turned
@@ -133,7 +134,7 @@ class EncoderTraining:
     @property
     def measured_on(self) -> str:
         """What `measured` pictures are."""
-        return "samples" if self.folder is None else "held-back pictures"
+        return measured_on(self.folder)
 
     def measured(self, most: int | None = None) -> Tensor:
         """Pictures that the training has not seen, [N, 3, R, R] in [-1, 1]."""

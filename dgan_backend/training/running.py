@@ -25,6 +25,7 @@ from dgan_backend.training.calibration import (
     in_domain_errors,
     inversion_errors,
     measured_count,
+    measured_on,
     unseen_pictures,
 )
 from dgan_backend.training.encoder import EncoderPlan, EncoderTraining, held_back
@@ -127,7 +128,8 @@ def measure_encoder(generator: Generator, plan: EncoderPlan) -> bool:
         known = in_domain_errors(list(chain.from_iterable(found)))
     except KeyboardInterrupt:
         return False
-    save_encoder(plan.out, encoder, known, training={"generator": generator.id})
+    about = {"generator": generator.id, "errors_of": measured_on(folder)}
+    save_encoder(plan.out, encoder, known, training=about)
     _tell_errors(plan, known)
     return True
 
@@ -137,7 +139,7 @@ def _measuring(batches: list[Tensor]) -> Iterable[Tensor]:
 
 
 def _tell_errors(plan: EncoderPlan, known: InDomainErrors) -> None:
-    what = "samples" if plan.images is None else "held-back pictures"
+    what = measured_on(plan.images)
     print(
         f"{plan.out}: an encoder; inversions of {what} are off by {known.median:.3f} at the "
         f"median, and what is off by more than {known.limit:.3f} counts as foreign"
