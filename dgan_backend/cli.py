@@ -384,8 +384,9 @@ def _serve(args: argparse.Namespace) -> int:
     from dgan_backend.supervision import compute
 
     settings = _settings(args)
-    threads = compute.share(1 + settings.workers, settings.threads)
-    compute.restart_with(compute.environment(threads))
+    processes = 1 + settings.workers
+    threads = compute.share(processes, settings.threads)
+    compute.restart_with(compute.environment(threads, processes))
     from dgan_backend.server import serve
 
     serve(settings, args.host)

@@ -171,9 +171,8 @@ def run_worker(settings: Settings, burst: bool = False) -> int:
     os.environ["REDIS_URL"] = settings.redis_url  # for the processes of the jobs
     print(f"Waiting for jobs (pid {os.getpid()}).", flush=True)
     threads = settings.threads or compute.share(settings.workers)
-    os.environ.update(
-        {k: v for k, v in compute.environment(threads).items() if k not in os.environ}
-    )
+    wanted = compute.environment(threads, 1 + settings.workers)
+    os.environ.update({k: v for k, v in wanted.items() if k not in os.environ})
     worker.get_ready()
     worker.work(burst=burst, logging_level=settings.log_level)
     if not burst and worker._shutdown_requested_date is None:

@@ -139,9 +139,10 @@ def _pings(address: str) -> Callable[[], bool]:
 
 def child_env(settings: Settings) -> dict[str, str]:
     """What web and workers get beside our own environment: Redis, models, memory, threads."""
-    threads = compute.share(1 + settings.workers, settings.threads)
+    processes = 1 + settings.workers
+    threads = compute.share(processes, settings.threads)
     return {
-        **compute.environment(threads),
+        **compute.environment(threads, processes),
         "REDIS_URL": settings.redis_url,
         "MODEL_DIR": settings.model_url or str(settings.model_dir.absolute()),
         "PYTHONUNBUFFERED": "1",
@@ -161,7 +162,7 @@ def worker(number: int, settings: Settings, env: Mapping[str, str]) -> Child:
     and train networks side by side, one thread each.
     """
     threads = compute.share(settings.workers, settings.threads)
-    own = {**env, **compute.environment(threads)}
+    own = {**env, **compute.environment(threads, 1 + settings.workers)}
     return Child(f"worker-{number}", dgan_backend("worker"), own, vital=False)
 
 
