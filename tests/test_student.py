@@ -25,7 +25,8 @@ from dgan_backend.student.augment import (
     recolored,
     warp,
 )
-from dgan_backend.student.fit import UNetSettings, changed, class_weights, fit_unet, train_unet
+from dgan_backend.student.course import UNetSettings, changed, class_weights
+from dgan_backend.student.fit import fit_unet, train_unet
 from dgan_backend.student.student import StudentSettings, fit_student
 from dgan_backend.student.unet import Trunk, UNet
 from tests.builders import (

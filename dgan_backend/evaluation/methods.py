@@ -28,7 +28,8 @@ from dgan_backend.labeled import LabeledPictures
 from dgan_backend.pictures import resize, to_tensor
 from dgan_backend.reading import feature_maps, invert_all
 from dgan_backend.student.augment import AugmentSettings
-from dgan_backend.student.fit import UNetSettings, fit_unet, new_unet
+from dgan_backend.student.course import UNetSettings
+from dgan_backend.student.fit import fit_unet, new_unet
 from dgan_backend.student.native import Backbone
 from dgan_backend.student.student import Student, StudentSettings, fit_student
 from dgan_backend.student.unet import UNet
