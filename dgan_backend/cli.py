@@ -18,6 +18,7 @@ from dgan_backend import (
     partonomy_commands,
     project_commands,
     push_commands,
+    student_commands,
     synthesize_command,
     version_commands,
 )
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     version_commands.add_commands(commands)
     push_commands.add_command(commands)
     synthesize_command.add_command(commands)
+    student_commands.add_commands(commands)
     migration_commands.add_commands(commands)
     project_commands.add_commands(commands)
     doctor_command.add_command(commands)

@@ -165,9 +165,7 @@ def student_with_classes(student: Student, old: Sequence[int | None], tree: Part
 
 
 @torch.no_grad()
-def _network_with(
-    network: SegmentationNetwork, old: Sequence[int | None]
-) -> SegmentationNetwork:
+def _network_with(network: SegmentationNetwork, old: Sequence[int | None]) -> SegmentationNetwork:
     head = nn.Conv2d(network.head.in_channels, len(old), 1)
     assert network.head.bias is not None and head.bias is not None
     head.weight.copy_(_rows(network.head.weight, old, 0.0))

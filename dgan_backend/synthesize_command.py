@@ -91,6 +91,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="SEED",
         help="the first one [a million times the version's number]",
     )
+    synthesize.add_argument(
+        "--side",
+        type=positive,
+        metavar="PX",
+        help="of pictures and masks: finer masks than the generator's pictures are, which are "
+        "enlarged [the generator's]",
+    )
     who = synthesize.add_mutually_exclusive_group()
     who.add_argument(
         "--jobs",
@@ -183,8 +190,11 @@ def _order(args: argparse.Namespace, settings: Settings) -> tuple[Order, Subject
         drop=args.filter,
         truncation=segmenter.truncation if args.psi is None else args.psi,
         first=first_seed(segmenter.version) if args.seed_start is None else args.seed_start,
-        shard=shard_size(generator.resolution, samples_for(args.count, args.filter)),
+        shard=shard_size(
+            max(generator.resolution, args.side or 0), samples_for(args.count, args.filter)
+        ),
         format=args.format,
+        side=args.side or 0,
     )
     return order, Subject(segmenter.partonomy, generator.card)
 
@@ -192,7 +202,9 @@ def _order(args: argparse.Namespace, settings: Settings) -> tuple[Order, Subject
 def _check_same(folder: Storage, there: Order, wanted: Order) -> None:
     before, now = there.to_json(), wanted.to_json()
     different = [
-        f"{name} {before[name]} instead of {now[name]}" for name in now if before[name] != now[name]
+        f"{name} {before.get(name)} instead of {now.get(name)}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
     ]
     if different:
         raise DganError(

@@ -71,13 +71,7 @@ class FewShotSet:
                 "labels are drawn from the others."
             )
         tree = load_partonomy(partonomy)
-        for name, mask in zip(pairs.names, pairs.masks, strict=True):
-            if (wrong := mask[(mask >= tree.num_classes) & (mask != IGNORE)]).size:
-                raise DganError(
-                    f"the mask of {name} holds {wrong[0]}; the classes of {tree.name!r} are 0 to "
-                    f"{tree.num_classes - 1}, and {IGNORE} is ignored."
-                )
-        return cls(_squares(pairs), tree, pool, turns)
+        return cls(_squares(pairs.checked(tree)), tree, pool, turns)
 
     @property
     def largest(self) -> int:
