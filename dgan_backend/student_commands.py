@@ -87,7 +87,7 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--rate",
         type=float,
         default=0.1,
-        help="largest of the kernels' one cycle; smaller with --weights, such as 0.02 [%(default)s]",
+        help="of the kernels, at its largest; with --weights 0.02 or so [%(default)s]",
     )
     train.add_argument("--side", type=positive, help="px of its pictures [the version's grid]")
     train.add_argument(

@@ -71,7 +71,7 @@ class FewShotSet:
                 "labels are drawn from the others."
             )
         tree = load_partonomy(partonomy)
-        return cls(_squares(pairs.checked(tree)), tree, pool, turns)
+        return cls(squares(pairs.checked(tree)), tree, pool, turns)
 
     @property
     def largest(self) -> int:
@@ -115,7 +115,7 @@ def _check_apart(pool: LabeledPictures, test: LabeledPictures, path: Path, other
             )
 
 
-def _squares(pairs: LabeledPictures) -> LabeledPictures:
+def squares(pairs: LabeledPictures) -> LabeledPictures:
     """As they are, if they are squares of one size that can be halved, else framed."""
     sizes = {mask.shape for mask in pairs.masks}
     if len(sizes) == 1 and all(h == w and h % _MULTIPLE == 0 for h, w in sizes):

@@ -1,4 +1,4 @@
-"""Lessons of sampled pictures: of a data set that `synthesize` made, or streamed as they are made."""
+"""Lessons of sampled pictures: a data set of `synthesize`, or a stream as they are made."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Pictures of data sets on disk, read when they are wanted. side: px that they are brought to."""
+    """Pictures of data sets on disk, read when they are wanted. side: px they are brought to."""
 
     entries: Sequence[Sampled]
     partonomy: Partonomy

@@ -119,13 +119,18 @@ class Course:
         self.random.set_state(state["random"])
         self.steps_done = int(state["steps_done"])
 
-    @torch.no_grad()
     def finish(self) -> None:
-        """Take the weights partly back in the head's bias; classes never seen are never said."""
-        bias = bias_of(self.network)
-        for k, shift in enumerate(correction_by(self.weights, self.settings.prior)):
-            bias[k] = _NEVER if shift is None else bias[k] - shift
-        self.network.eval().requires_grad_(False)
+        """Make the network ready for use."""
+        finish(self.network, self.weights, self.settings.prior)
+
+
+@torch.no_grad()
+def finish(network: SegmentationNetwork, weights: Tensor, prior: float) -> None:
+    """Take class weights partly back in the head's bias; classes never seen are never said."""
+    bias = bias_of(network)
+    for k, shift in enumerate(correction_by(weights, prior)):
+        bias[k] = _NEVER if shift is None else bias[k] - shift
+    network.eval().requires_grad_(False)
 
 
 def changed(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dgan_backend.errors import DganError
 from dgan_backend.merging import IGNORE
 from dgan_backend.student.course import (
     Course,
