@@ -29,7 +29,7 @@ from dgan_backend.settings import Settings
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (2 = the user can mend it, 130 = Ctrl-C)."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(_with_action(sys.argv[1:] if argv is None else argv))
     try:
         return int(args.run(args) or 0)
     except DganError as error:
@@ -37,6 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _with_action(argv: Sequence[str]) -> list[str]:
+    """`evaluate DOMAIN` is short for `evaluate report DOMAIN`."""
+    words = list(argv)
+    if len(words) > 1 and words[0] == "evaluate":
+        if words[1] not in _EVALUATIONS and not words[1].startswith("-"):
+            words.insert(1, "report")
+    return words
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,9 +136,14 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """evaluate version, few-shot, causes: see evaluation/commands.py."""
-    evaluate = commands.add_parser("evaluate", help="measure how right masks are")
+    """evaluate report, version, few-shot, causes, inversion: see evaluation/commands.py."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure how right masks are",
+        description="`evaluate DOMAIN --out DIR` is short for `evaluate report DOMAIN --out DIR`.",
+    )
     actions = evaluate.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_report(actions)
     version = actions.add_parser(
         "version",
         help="masks and scores of one version on labeled pictures",
@@ -281,6 +295,71 @@ def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         )
 
 
+def _add_report(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """evaluate report: see evaluation/reporting.py."""
+    report = actions.add_parser(
+        "report",
+        help="the paper's table and curves for a domain, as a page and as JSON",
+        description="Trains a student on generated pictures and a few labels, beside the same "
+        "network on the labels alone, with transfer learning, with semi-supervised learning, and "
+        "on hundreds of labels; measures them on pictures that nothing learned from; and tells "
+        "whether uncertainty knows what is wrong. What the JSON holds is not computed again: "
+        "stopped by Ctrl-C or killed, the same command goes on. On 2 cores 8 hours or so, with "
+        "--quick 12 minutes.",
+    )
+    report.add_argument(
+        "domain",
+        metavar="DOMAIN",
+        help="toonhead (in a checkout), or a folder with images/, masks/, partonomy.yaml and "
+        "kept-out/, as `import-labels --out --keep-out` makes it",
+    )
+    report.add_argument("--out", type=Path, required=True, help="for NAME.html and NAME.json")
+    report.add_argument(
+        "--quick", action="store_true", help="everything, far too short to conclude from"
+    )
+    report.add_argument("--name", help="of the two files [the domain's]")
+    report.add_argument(
+        "--no-pictures",
+        action="store_true",
+        help="figures and plots alone, where pictures must not be passed on",
+    )
+    report.add_argument("--generator", help="name, folder or file [toonhead's; else needed]")
+    report.add_argument("--partonomy", help="of the masks: name or yaml [the domain's]")
+    report.add_argument("--test", type=Path, help="npz or folder to measure on [DOMAIN/kept-out]")
+    report.add_argument(
+        "--many",
+        type=Path,
+        help="more labeled pictures, for the fully supervised rows; without their labels, for the "
+        "semi-supervised one [toonhead: rendered by Node; else DOMAIN]",
+    )
+    report.add_argument(
+        "--style",
+        type=Path,
+        help="labeled pictures of something alike, with any parts, that transfer learning begins "
+        "with [toonhead: rendered by Node; else that row is left out]",
+    )
+    report.add_argument(
+        "--person",
+        type=Path,
+        help="weights of a U-Net that judges samples [toonhead: the one of the tests; else the "
+        "network that was trained on the most labels]",
+    )
+    report.add_argument("--turns", action="store_true", help="no up [as the generator]")
+    report.add_argument("--draws", type=positive, help="how often labels are drawn [3; quick: 1]")
+    report.add_argument(
+        "--work",
+        type=Path,
+        help="for pictures, versions and networks, 1 GB or so [OUT/work]",
+    )
+    report.add_argument(
+        "--jobs",
+        type=natural,
+        default=2,
+        help="runs side by side, a core each; 0: only what the JSON holds already [%(default)s]",
+    )
+    report.set_defaults(run=_report)
+
+
 def _add_benchmark_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """benchmark: see benchmark/commands.py."""
     command = commands.add_parser(
@@ -296,6 +375,7 @@ def _add_benchmark_command(commands: argparse._SubParsersAction[argparse.Argumen
     command.set_defaults(run=_benchmark)
 
 
+_EVALUATIONS = ("report", "version", "few-shot", "causes", "inversion")
 _METHODS = ("pixels", "unet", "unets", "interpreter", "interpreter+picture", "student")
 
 
@@ -312,6 +392,15 @@ def _benchmark(args: argparse.Namespace) -> int:
     from dgan_backend.benchmark.commands import benchmark
 
     return benchmark(args)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from dgan_backend.supervision import compute
+
+    compute.restart_with(compute.environment(1))
+    from dgan_backend.evaluation.reporting import report
+
+    return report(args)
 
 
 def _evaluate(command: str, args: argparse.Namespace) -> int:

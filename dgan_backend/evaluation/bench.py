@@ -1,4 +1,4 @@
-"""Where runs are carried out: each reads what it needs from the work folder, and says its figures."""
+"""Where runs are carried out: each reads what it needs in the work folder, and tells figures."""
 
 from __future__ import annotations
 
