@@ -74,9 +74,12 @@ def find_domain(text: str, generator: str | None = None) -> Domain:
     )
 
 
-def rendered(domain: Domain, folder: Path, tell: Callable[[str], None]) -> Domain:
+def rendered(
+    domain: Domain, folder: Path, make: bool, tell: Callable[[str], None] = lambda line: None
+) -> Domain:
     """With pictures that the examples render, where the domain is toonhead and Node is there; what
-    is missing is noted. folder: where they are kept; what is there is not made again."""
+    is missing is noted. folder: where they are kept; what is there is not made again. make: False =
+    only what is there."""
     if domain.name != TOONHEAD:
         return domain
     found = domain
@@ -87,7 +90,7 @@ def rendered(domain: Domain, folder: Path, tell: Callable[[str], None]) -> Domai
         if getattr(domain, field) is not None:
             continue
         try:
-            pairs = _render(name, folder / name, tell)
+            pairs = _render(name, folder / name, make, tell)
         except DganError as error:
             found = replace(found, notes=(*found.notes, f"Left out: {what}. {error}"))
         else:
@@ -95,10 +98,12 @@ def rendered(domain: Domain, folder: Path, tell: Callable[[str], None]) -> Domai
     return found
 
 
-def _render(name: str, out: Path, tell: Callable[[str], None]) -> Path:
+def _render(name: str, out: Path, make: bool, tell: Callable[[str], None]) -> Path:
     """Labeled pictures by the program in examples/NAME."""
     if (out / "done").is_file():
         return out
+    if not make:
+        raise DganError("Its pictures are not rendered yet; give --jobs 1 or more.")
     source = _EXAMPLES / name
     if not (source / "render.mjs").is_file():
         raise DganError(f"{source} is not here; run this in a checkout, or name a folder of pairs.")

@@ -22,7 +22,8 @@ th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2
 tr.main td { font-weight: 600; } .scroll { overflow-x: auto; }
 .yes { color: #1e8449; } .no { color: #c0392b; } .open { color: #7d8b99; }
 figure { margin: 1rem 0; } figure img, svg.chart { max-width: 100%; height: auto; }
-svg.chart { width: 40rem; } svg .rule { stroke: #dfe5eb; } svg text { font-size: 12px; fill: #5a6877; }
+svg.chart { width: 40rem; } svg .rule { stroke: #dfe5eb; }
+svg text { font-size: 12px; fill: #5a6877; }
 svg .end { text-anchor: end; } svg .middle, svg .axis { text-anchor: middle; }
 figcaption span { margin-right: 1.2rem; white-space: nowrap; }
 figcaption i { display: inline-block; width: .8rem; height: .8rem; margin-right: .4rem; }
@@ -129,8 +130,8 @@ def _table(summary: Summary) -> Html:
     for method in (*COMPARED, "prelabeler", "inversion"):
         if cells := summary.row(method, main):
             interval = f"{100 * cells[0]['miou_low']:.1f} to {100 * cells[0]['miou_high']:.1f}"
-            single.append([TITLES[method], _number(cells, "miou_foreground"),
-                           _number(cells, "boundary_f"), _number(cells, "wrong"), interval])  # fmt: skip
+            measures = [_number(cells, k) for k in ("miou_foreground", "boundary_f", "wrong")]
+            single.append([TITLES[method], *measures, interval])
     return _section(
         "mIoU, %",
         _grid(["mean and deviation over draws", *(_labels(n) for n in counts)], rows, "student"),
@@ -191,7 +192,8 @@ def _calibration(summary: Summary) -> Html | None:
         part = cell[key]
         gain = 100 * (part["miou_kept"] - part["miou_all"])
         rows.append([
-            title, part["pictures"], _interval(part["auroc"], part["auroc_low"], part["auroc_high"]),
+            title, part["pictures"],
+            _interval(part["auroc"], part["auroc_low"], part["auroc_high"]),
             f"{100 * part['miou_all']:.1f}", f"{100 * part['miou_kept']:.1f}",
             f"{gain:+.1f} ({_points(part['gain_low'])} to {_points(part['gain_high'])})",
         ])  # fmt: skip
@@ -214,8 +216,8 @@ def _calibration(summary: Summary) -> Html | None:
             "p",
             "Samples have no true masks. They are judged by a network that was trained on "
             "hundreds or thousands of labeled pictures; on the test pictures its mIoU is "
-            f"{100 * cell['judge_miou']:.1f} %. Where it errs on samples, which are softer, a right "
-            "label counts as wrong.",
+            f"{100 * cell['judge_miou']:.1f} %. Where it errs on samples, which are softer, a "
+            "right label counts as wrong.",
             class_="note",
         ),  # fmt: skip
     )

@@ -68,22 +68,7 @@ def _domain(args: argparse.Namespace, work: Path) -> Domain:
         if getattr(args, name) is not None
     }
     domain = replace(domain, turns=args.turns, **given)
-    if args.jobs:
-        domain = rendered(domain, work / "rendered", lambda line: print(line, file=sys.stderr))
-    else:
-        domain = _as_rendered(domain, work / "rendered")
-    return domain
-
-
-def _as_rendered(domain: Domain, folder: Path) -> Domain:
-    """With what is there of the pictures that `rendered` makes."""
-    there = {"many": folder / "toonhead", "style": folder / "personas"}
-    found = {
-        name: path
-        for name, path in there.items()
-        if getattr(domain, name) is None and (path / "done").is_file()
-    }
-    return replace(domain, **found)  # type: ignore[arg-type]
+    return rendered(domain, work / "rendered", args.jobs > 0, tqdm.write)
 
 
 def _carry_out(bench: Bench, figures: Figures, jobs: int) -> None:
