@@ -50,13 +50,30 @@ def carry_out(
     tell: Callable[[int, list[Run]], None] = lambda done, running: None,
 ) -> None:
     """Carry out what is missing, `jobs` at a time, one thread each; figures are kept after each.
+    One at a time is done in this very process.
 
     tell: is told how many are done, and which are under way, whenever that changes.
     """
-    plan, waiting = bench.plan, missing(bench, figures.of(bench))
+    waiting = missing(bench, figures.of(bench))
+    if jobs > 1:
+        _side_by_side(bench, figures, jobs, waiting, tell)
+        return
+    for done, run in enumerate(waiting):
+        tell(done, [run])
+        figures.keep(CELLS, run.name, bench.compute(run))
+    tell(len(waiting), [])
+
+
+def _side_by_side(
+    bench: Bench,
+    figures: Figures,
+    jobs: int,
+    waiting: list[Run],
+    tell: Callable[[int, list[Run]], None],
+) -> None:
+    plan, done = bench.plan, 0
     running: dict[Future[dict[str, Any]], Run] = {}
-    done = 0
-    with ProcessPoolExecutor(max(1, jobs), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         try:
             while waiting or running:
                 while len(running) < jobs and (run := _ready(plan, waiting, running)):
