@@ -196,7 +196,7 @@ def test_a_light_one_learns_is_kept_and_goes_on(tmp_path: Path) -> None:
     student = Student([network], mirror=True, correction=correction)
     found = student.predict(images[:1])
     assert (found.probabilities.argmax(dim=0) == masks[0]).float().mean() > 0.9
-    assert 0 <= found.uncertainty.min() and found.uncertainty.max() <= found.bound
+    assert found.uncertainty.min() >= 0 and found.uncertainty.max() <= found.bound
     save_student(tmp_path, student)
     again = load_student(tmp_path)
     assert again is not None

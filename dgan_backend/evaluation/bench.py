@@ -30,7 +30,7 @@ from dgan_backend.factory.card import Subject, read_order
 from dgan_backend.factory.finishing import finish
 from dgan_backend.factory.making import find_version, items
 from dgan_backend.factory.order import Order, shard_size
-from dgan_backend.factory.reading import DataSet
+from dgan_backend.factory.reading import DataSet, batch_of
 from dgan_backend.factory.shards import Shards
 from dgan_backend.fitting import FitPlan
 from dgan_backend.generators import load_generator
@@ -41,6 +41,7 @@ from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import load_encoder
 from dgan_backend.labeled import LabeledPictures, load_pairs
 from dgan_backend.merging import IGNORE
+from dgan_backend.pictures import Picture
 from dgan_backend.reading import images_and_maps
 from dgan_backend.records import Segmentation
 from dgan_backend.segmenter import Segmenter
@@ -61,6 +62,7 @@ FORMAT = "dgan-backend report 1"
 HUMAN = 0.5  # share of people's labels in a student's batches
 _FIRST = 10_000_000  # seed of the samples that students learn from
 _FIRST_JUDGED = 20_000_000  # and of those that calibration is measured on
+_AT_ONCE = 16  # pictures
 _SHARE = {"generated_only": 0.0}
 
 
@@ -80,7 +82,8 @@ class Bench:
     def plan(self) -> Plan:
         many = _many(self.domain)
         labeled = 0 if many is None else len(many)
-        return Plan(self.scale, self.data.largest, labeled, self.domain.style is not None)
+        style, person = self.domain.style is not None, self.domain.person is not None
+        return Plan(self.scale, self.data.largest, labeled, style, person)
 
     @property
     def side(self) -> int:
@@ -251,11 +254,11 @@ class Bench:
         return Relabeled(found, self.judge()) if run.method == "judged_labels" else found
 
     def _labeled_by_version(self, run: Run) -> Labeled:
-        many, student = _many(self.domain), self.segmenter(run).student
-        assert many is not None and student is not None  # there is no such run otherwise
-        images = methods.tensors(many)[: run.synthetic]
-        said = [student.predict(image).probabilities.argmax(dim=0) for image in images.split(1)]
-        return Labeled(images, torch.stack(said).to(torch.uint8))
+        many = _many(self.domain)
+        assert many is not None  # there is no such run otherwise
+        pairs = many.pick(range(min(run.synthetic, len(many))))
+        found = _segmented(self.segmenter(run), pairs.images)
+        return Labeled(*batch_of(pairs.images, [s.labels for s in found]))
 
     def _pretrained(self, run: Run) -> dict[str, Any]:
         assert self.domain.style is not None  # there is no such run otherwise
@@ -343,13 +346,18 @@ class Bench:
         return self._told(outcome)
 
     def _by_version(self, run: Run) -> tuple[Outcome, Segmenter]:
-        segmenter = self.segmenter(run)
-        assert segmenter.student is not None  # it was fitted with one
-        watch, images = Stopwatch(), methods.tensors(self.data.test())
-        found = [segmenter.student.predict(image) for image in images.split(1)]
-        familiar = segmenter.backbone.factors(images)
-        each = watch.seconds() / len(found)
-        return methods.outcome_of(found, familiar, 0.0, each), segmenter
+        """The test pictures as the backend labels them."""
+        segmenter, watch = self.segmenter(run), Stopwatch()
+        found = _segmented(segmenter, self.data.test().images)
+        outcome = Outcome(
+            np.stack([s.labels for s in found]),
+            np.stack([s.uncertainty for s in found]),
+            np.array([s.score for s in found]),
+            0.0,
+            watch.seconds() / len(found),
+            {},
+        )
+        return outcome, segmenter
 
     def _inversion(self, run: Run) -> dict[str, Any]:
         generator = load_generator(self.domain.generator)
@@ -436,6 +444,12 @@ class Relabeled:
 
     def frequencies(self, num_classes: int) -> Tensor:
         return self.source.frequencies(num_classes)
+
+
+def _segmented(segmenter: Segmenter, images: Sequence[Picture]) -> list[Segmentation]:
+    """A few at a time, as they are all held at once."""
+    parts = (images[n : n + _AT_ONCE] for n in range(0, len(images), _AT_ONCE))
+    return [found for part in parts for found in segmenter.segment_images(part)]
 
 
 def _tensors(made: Sequence[Segmentation]) -> Tensor:

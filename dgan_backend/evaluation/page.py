@@ -7,7 +7,7 @@ from typing import Any
 
 from dgan_backend.evaluation.charts import Point, Series, chart
 from dgan_backend.evaluation.exhibits import Exhibit
-from dgan_backend.evaluation.plan import CAUSES, COMPARED, TITLES
+from dgan_backend.evaluation.plan import CAUSES, COMPARED, DROP, TITLES
 from dgan_backend.evaluation.summary import AIM_AUROC, AIM_SHARE, AIMS, Spread, Summary
 from dgan_backend.markup import Child, Html, tag
 
@@ -292,7 +292,7 @@ def _causes(summary: Summary) -> Html | None:
     if not rows:
         return None
     plan = summary.plan
-    main = summary.cells.get(plan.student(plan.main, 0, plan.scale.synthetic, 0.1))
+    main = summary.cells.get(plan.student(plan.main, 0, plan.scale.synthetic, DROP))
     if main is not None:
         rows.insert(0, [TITLES["student"], f"{100 * main['miou']:.1f}"])
     most = summary.most()

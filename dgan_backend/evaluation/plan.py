@@ -101,12 +101,14 @@ QUICK = Scale(
 @dataclass(frozen=True)
 class Plan:
     """scale, and which rows there can be: many and style as `Domain` has them; labeled: how many
-    pictures `many` has; largest: labels that a draw can hold."""
+    pictures `many` has; largest: labels that a draw can hold. person: whether there is a network that
+    judges samples beside those of `many`."""
 
     scale: Scale
     largest: int
     labeled: int = 0
     style: bool = False
+    person: bool = False
 
     def runs(self) -> list[Run]:
         """All, those that others need first, each once."""
@@ -132,13 +134,19 @@ class Plan:
             yield self.student(main, 0, count, DROP)
         for drop in scale.drops:
             yield self.student(main, 0, scale.synthetic, drop)
-        yield Run("calibration", main)
-        yield Run("ensemble", main)
+        if self.judged:
+            yield Run("calibration", main)
+            yield Run("ensemble", main)
         yield replace(self.compared("student", main, 0), method="protocol")
         if scale.causes:
             for method in CAUSES:
-                if method != "rendered_pictures" or self.labeled:
+                if {"rendered_pictures": self.labeled, "judged_labels": self.judged}.get(method, 1):
                     yield replace(self.compared("student", main, 0), method=method)
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is something that labels samples in a person's place."""
+        return self.person or bool(self.judges())
 
     @property
     def main(self) -> int:
