@@ -167,7 +167,8 @@ def risk_coverage(
     uncertainty, wrong: [P]. Geifman and El-Yaniv, NeurIPS 2017.
     """
     order = np.argsort(uncertainty, kind="stable")
-    ends = np.unique(np.ceil(np.linspace(1 / points, 1, points) * wrong.size).astype(int))
+    shares = np.arange(1, points + 1) / points
+    ends = np.unique(np.ceil(shares * wrong.size - 1e-9).astype(int))
     summed = np.cumsum(wrong[order])
     return [(float(end / wrong.size), float(summed[end - 1] / end)) for end in ends if end]
 

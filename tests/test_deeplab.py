@@ -153,7 +153,7 @@ def test_a_whole_network_of_other_classes_lends_all_but_its_head(
     shallow: DeepLab, tmp_path: Path
 ) -> None:
     kept = {k: v.clone() for k, v in shallow.state_dict().items()}
-    given = {k: v + 1 for k, v in kept.items() if v.is_floating_point()}
+    given = {k: (v + 1).contiguous() for k, v in kept.items() if v.is_floating_point()}
     given["classifier.4.weight"] = torch.zeros(21, 256, 1, 1)
     given["classifier.4.bias"] = torch.zeros(21)
     given["aux_classifier.0.weight"] = torch.zeros(3)

@@ -101,8 +101,8 @@ QUICK = Scale(
 @dataclass(frozen=True)
 class Plan:
     """scale, and which rows there can be: many and style as `Domain` has them; labeled: how many
-    pictures `many` has; largest: labels that a draw can hold. person: whether there is a network that
-    judges samples beside those of `many`."""
+    pictures `many` has; largest: labels that a draw can hold. person: whether there is a network
+    that judges samples beside those of `many`."""
 
     scale: Scale
     largest: int
@@ -138,10 +138,19 @@ class Plan:
             yield Run("calibration", main)
             yield Run("ensemble", main)
         yield replace(self.compared("student", main, 0), method="protocol")
-        if scale.causes:
-            for method in CAUSES:
-                if {"rendered_pictures": self.labeled, "judged_labels": self.judged}.get(method, 1):
-                    yield replace(self.compared("student", main, 0), method=method)
+        yield from self._causes()
+
+    def _causes(self) -> Iterator[Run]:
+        """Students that differ in one thing, where there is what they need."""
+        possible = {
+            "generated_only": True,
+            "judged_labels": self.judged,
+            "rendered_pictures": self.labeled > 0,
+        }
+        student = self.compared("student", self.main, 0)
+        for method in CAUSES:
+            if self.scale.causes and possible[method]:
+                yield replace(student, method=method)
 
     @property
     def judged(self) -> bool:
