@@ -192,8 +192,8 @@ def _add_report(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "network on the labels alone, with transfer learning, with semi-supervised learning, and "
         "on hundreds of labels; measures them on pictures that nothing learned from; and tells "
         "whether uncertainty knows what is wrong. What the JSON holds is not computed again: "
-        "stopped by Ctrl-C or killed, the same command goes on. On 2 cores 8 hours or so, with "
-        "--quick 12 minutes.",
+        "stopped by Ctrl-C or killed, the same command goes on. A run takes some minutes, all of "
+        "them hours; --quick is for seeing it work.",
     )
     report.add_argument(
         "domain",

@@ -46,8 +46,7 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="DeepLab-V3 on sampled pictures, with or without people's labels",
         description="Trains a DeepLab-V3 on data sets that `synthesize` made (--format png), or "
         "on samples that are made on the way. Killed or stopped by Ctrl-C, the same command goes "
-        "on. On one core the light network sees some 20 pictures of 128 px a second, so that "
-        "--pictures 9600 takes 8 minutes; the ResNets want a GPU.",
+        "on. The light network is for CPUs and small pictures; the ResNets want a GPU.",
     )
     train.add_argument(
         "sets",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from PIL import Image
 
 from dgan_backend import evaluation_commands
 from dgan_backend.errors import DganError
-from dgan_backend.evaluation import reporting
+from dgan_backend.evaluation import methods, reporting
 from dgan_backend.evaluation.charts import Point, Series, chart
 from dgan_backend.evaluation.domain import find_domain, rendered
 from dgan_backend.evaluation.plan import FULL, QUICK, Plan, Run, Scale
 from dgan_backend.evaluation.summary import Summary
+from dgan_backend.interpreter import FitSettings
 from tests.builders import add_tiny_backbone, tiny_generator_folder
 
 TINY = Scale(
@@ -117,6 +119,8 @@ def test_a_tiny_report_from_nothing(
 ) -> None:  # fmt: skip
     """Every run, twice the command, and once without pictures."""
     monkeypatch.setattr(reporting, "QUICK", TINY)
+    quick = partial(FitSettings, steps=5, pixels=256)
+    monkeypatch.setattr(methods, "FitSettings", quick)  # the interpreter's on inverted pictures
     style = write_pairs(tmp_path / "style", 3, first=200)
     args = arguments(domain, generator, tmp_path / "out", "--style", str(style))
     assert reporting.report(args) == 0
