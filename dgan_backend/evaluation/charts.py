@@ -92,8 +92,8 @@ def _rule(y: float, value: float) -> list[Html]:
 
 
 def _named(x: float, value: float) -> Html:
-    return tag("text", f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}", x=x,
-               y=_HEIGHT - _BOTTOM + 16, class_="tick middle")  # fmt: skip
+    text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return tag("text", text, x=x, y=_HEIGHT - _BOTTOM + 16, class_="tick middle")
 
 
 def _line(series: Series, color: str, x: Place, y: Place) -> list[Html]:
