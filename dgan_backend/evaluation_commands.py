@@ -17,9 +17,9 @@ _METHODS = ("pixels", "unet", "unets", "interpreter", "interpreter+picture", "st
 def with_action(argv: Sequence[str]) -> list[str]:
     """`evaluate DOMAIN` is short for `evaluate report DOMAIN`."""
     words = list(argv)
-    if len(words) > 1 and words[0] == "evaluate":
-        if words[1] not in _EVALUATIONS and not words[1].startswith("-"):
-            words.insert(1, "report")
+    if words[:1] == ["evaluate"] and len(words) > 1:
+        named = words[1] in _EVALUATIONS or words[1].startswith("-")
+        words[1:1] = [] if named else ["report"]
     return words
 
 

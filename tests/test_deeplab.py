@@ -143,7 +143,7 @@ def test_published_weights_of_a_backbone_are_taken_over(shallow: DeepLab, tmp_pa
             load_published(shallow, tmp_path / "odd.pth")
         given = state | {"layer1.1.conv1.weight": torch.zeros(1)}
         torch.save(given, tmp_path / "deeper.pth")
-        with pytest.raises(DganError, match="layer1.1.conv1.weight, which is unknown"):
+        with pytest.raises(DganError, match=r"layer1.1.conv1.weight, which is unknown"):
             load_published(shallow, tmp_path / "deeper.pth")
     finally:
         shallow.load_state_dict(kept)

@@ -7,7 +7,7 @@ from the same few labels, and a network trained on many.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class Recipe:
 
     classes: int
     settings: UNetSettings
-    config: DeepLabConfig = DeepLabConfig()
+    config: DeepLabConfig = field(default_factory=DeepLabConfig)
 
     def network(self) -> SegmentationNetwork:
         return new_deeplab(self.config, self.classes, self.settings.seed)
@@ -161,7 +161,7 @@ def _semi_step(
     target = torch.cat([torch.ones_like(says_real), torch.zeros_like(says_fake)])
     found = F.binary_cross_entropy_with_logits(torch.cat([says_real, says_fake]), target)
     adam.zero_grad(set_to_none=True)
-    found.backward()  # type: ignore[no-untyped-call]
+    found.backward()
     adam.step()
 
 

@@ -112,11 +112,9 @@ def _render(name: str, out: Path, make: bool, tell: Callable[[str], None]) -> Pa
     tell(f"rendering {_RENDERED} pictures by {source}")
     if not (source / "node_modules").is_dir():
         _run(["npm", "ci", "--silent"], source)
-    _run(
-        ["node", "render.mjs", "--out", str(out.resolve()), "--count", str(_RENDERED)]
-        + ["--seed", str(_RENDERED_SEED), "--masks"],
-        source,
-    )
+    count, seed = str(_RENDERED), str(_RENDERED_SEED)
+    told = ["--out", str(out.resolve()), "--count", count, "--seed", seed, "--masks"]
+    _run(["node", "render.mjs", *told], source)
     (out / "done").touch()
     return out
 

@@ -116,9 +116,9 @@ def _table(summary: Summary) -> Html:
     counts = summary.counts
     rows: list[list[Child]] = []
     for method in (*COMPARED, "prelabeler", "inversion"):
-        found = [summary.spread(method, count) for count in counts]
-        if any(found):
-            rows.append([TITLES[method], *(_spread(one) for one in found)])
+        each = [summary.spread(method, count) for count in counts]
+        if any(each):
+            rows.append([TITLES[method], *(_spread(one) for one in each)])
     many: list[list[Child]] = [
         [f"{TITLES['many']} on {_labels(n)}", _spread(found), _number(cell, "miou_foreground"),
          _number(cell, "boundary_f")]
@@ -141,12 +141,12 @@ def _table(summary: Summary) -> Html:
             f"More measures at {_labels(main)}, %. The interval is of draw 0: 95 % of 1,000 "
             "draws of the test pictures (bootstrap).",
             class_="note",
-        ),  # fmt: skip
+        ),
         _grid(
             ["", "without background", "boundary F", "pixels to correct", "mIoU, interval"],
             single,
             "student",
-        ),  # fmt: skip
+        ),
     )
 
 
@@ -178,7 +178,7 @@ def _curves(summary: Summary) -> Html:
             "Bars: one deviation over draws in the first, bootstrap intervals in the others, "
             "which are of draw 0.",
             class_="note",
-        ),  # fmt: skip
+        ),
     )
 
 
@@ -210,7 +210,7 @@ def _calibration(summary: Summary) -> Html | None:
                 "difference",
             ],
             rows,
-        ),  # fmt: skip
+        ),
         chart(series, "surest foreground pixels, %", "wrong among them, %"),
         tag(
             "p",
@@ -219,7 +219,7 @@ def _calibration(summary: Summary) -> Html | None:
             f"{100 * cell['judge_miou']:.1f} %. Where it errs on samples, which are softer, a "
             "right label counts as wrong.",
             class_="note",
-        ),  # fmt: skip
+        ),
     )
 
 
@@ -279,7 +279,7 @@ def _minutes(summary: Summary) -> Html | None:
             "minutes for a face of 58), one whose IoU is .8 or more is taken as it is, and one too "
             "many costs as much as one that is missing.",
             class_="note",
-        ),  # fmt: skip
+        ),
     )
 
 
@@ -307,7 +307,7 @@ def _causes(summary: Summary) -> Html | None:
             "labels of real pictures tell what the generator does not cover; many true labels tell "
             "what the network itself can hold.",
             class_="note",
-        ),  # fmt: skip
+        ),
     )
 
 
@@ -342,7 +342,7 @@ def _made(about: dict[str, Any]) -> Html:
             "p",
             f"Commit {about['commit'] or 'unknown'}; {about['machine']}; all runs together "
             f"{about['minutes']:.0f} minutes of one core.",
-        ),  # fmt: skip
+        ),
         [tag("p", note, class_="note") for note in about["notes"]],
     ]
     return _section("How it was made", lines)
@@ -369,7 +369,7 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[Child]], main: str = "") 
                         class_="main" if title and row[0] == title else None,
                     )
                     for row in rows
-                ],  # fmt: skip
+                ],
             ),
         ),
         class_="scroll",

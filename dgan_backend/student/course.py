@@ -93,7 +93,7 @@ class Course:
         self.network.zero_grad(set_to_none=True)
 
     def move(self, loss: Tensor) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for optimizer, schedule in zip(self._optimizers, self._schedules, strict=True):
             optimizer.step()
             schedule.step()

@@ -56,7 +56,7 @@ def new_deeplab(config: DeepLabConfig, num_classes: int, seed: int = 0) -> Segme
 
 def deeplab(config: DeepLabConfig, num_classes: int) -> SegmentationNetwork:
     kind = LightDeepLab if config.backbone == LIGHT else DeepLab
-    return kind(config, num_classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return kind(config, num_classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class DeepLab(SegmentationNetwork):
@@ -82,7 +82,7 @@ class DeepLab(SegmentationNetwork):
         return self.classifier[-1]  # type: ignore[return-value]
 
     def with_head(self, head: nn.Conv2d) -> SegmentationNetwork:
-        return self._with("classifier", nn.Sequential(*self.classifier[:-1], head))
+        return self._with("classifier", nn.Sequential(*list(self.classifier)[:-1], head))
 
     def architecture(self) -> dict[str, Any]:
         return self.config.to_json()
@@ -120,7 +120,7 @@ class LightDeepLab(SegmentationNetwork):
 
     @property
     def first(self) -> nn.Conv2d:  # type: ignore[override]
-        return self.backbone.stages[0][0]  # type: ignore[index,return-value]
+        return self.backbone.stages[0][0]  # type: ignore[index]
 
     def architecture(self) -> dict[str, Any]:
         return self.config.to_json()

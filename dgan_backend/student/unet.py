@@ -76,7 +76,7 @@ class UNet(SegmentationNetwork):
 
     @property
     def first(self) -> nn.Conv2d:  # type: ignore[override]
-        return self.trunk.down[0][0]  # type: ignore[index,return-value]
+        return self.trunk.down[0][0]  # type: ignore[index]
 
     def features(self, images: Tensor) -> Tensor:
         finest: Tensor = self.trunk(images)[0]
