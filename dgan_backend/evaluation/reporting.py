@@ -107,7 +107,7 @@ def _about(bench: Bench, cells: Cells, quick: bool, left: int) -> dict[str, Any]
 
 def _commit() -> str:
     """Of the checkout that this code lies in, with `+` where files were changed; "" elsewhere."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parent.parent  # the package: its report may be written beside it
     git = ["git", "-C", str(folder)]
     try:
         done = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
