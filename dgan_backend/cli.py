@@ -13,11 +13,13 @@ from dgan_backend import (
     __version__,
     arguments,
     doctor_command,
+    evaluation_commands,
     generator_commands,
     migration_commands,
     partonomy_commands,
     project_commands,
     push_commands,
+    student_commands,
     synthesize_command,
     version_commands,
 )
@@ -28,7 +30,9 @@ from dgan_backend.settings import Settings
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (2 = the user can mend it, 130 = Ctrl-C)."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(
+        evaluation_commands.with_action(sys.argv[1:] if argv is None else argv)
+    )
     try:
         return int(args.run(args) or 0)
     except DganError as error:
@@ -47,12 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_model_commands(commands)
     generator_commands.add_commands(commands)
-    _add_evaluate_commands(commands)
+    evaluation_commands.add_commands(commands)
     _add_benchmark_command(commands)
     partonomy_commands.add_commands(commands)
     version_commands.add_commands(commands)
     push_commands.add_command(commands)
     synthesize_command.add_command(commands)
+    student_commands.add_commands(commands)
     migration_commands.add_commands(commands)
     project_commands.add_commands(commands)
     doctor_command.add_command(commands)
@@ -130,161 +135,6 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
         command.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
 
 
-def _add_evaluate_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """evaluate version, few-shot, causes: see evaluation/commands.py."""
-    evaluate = commands.add_parser("evaluate", help="measure how right masks are")
-    actions = evaluate.add_subparsers(dest="action", required=True, metavar="ACTION")
-    version = actions.add_parser(
-        "version",
-        help="masks and scores of one version on labeled pictures",
-        description="Labels pictures from outside and holds that against their masks: how right "
-        "the masks are, and whether score and uncertainty know it.",
-    )
-    version.add_argument("pairs", type=Path, help="folder with images/ and masks/, or an npz")
-    version.add_argument("--version", default="toonhead", help="name or folder [%(default)s]")
-    version.add_argument(
-        "--skip",
-        type=natural,
-        default=0,
-        help="leave out the first so many [%(default)s]",
-    )
-    version.add_argument(
-        "--others",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="PICTURE",
-        help="pictures of something else, whose scores should be low",
-    )
-    version.add_argument("--sheet", type=Path, help="the worst pictures, to this png")
-    version.add_argument("--json", type=Path, help="all of it, and each picture's score and mIoU")
-    version.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
-    version.set_defaults(run=partial(_evaluate, "version"))
-    few_shot = actions.add_parser(
-        "few-shot",
-        help="masks of outside pictures from 1, 4, 16 and 40 labels, beside baselines",
-        description="Fits every method on five draws of labels from the first 60 pictures, or "
-        "those of --pairs where there is a --test, and labels the others. On one core a U-Net or "
-        "a student takes 1 minute (1 label) to 25 (40 labels), an interpreter 5, and all of it a "
-        "day; begin with `--methods pixels student --counts 16 --draws 1`. What --json holds is "
-        "not computed again.",
-    )
-    few_shot.add_argument(
-        "--json",
-        type=Path,
-        default=Path("few-shot.json"),
-        help="results; U-Nets are kept beside it, in the same name with .networks, 3 MB each "
-        "[%(default)s]",
-    )
-    few_shot.add_argument("--plot", type=Path, help="mIoU over labels, to this png or svg")
-    few_shot.add_argument(
-        "--methods",
-        nargs="+",
-        default=list(_METHODS),
-        choices=_METHODS,
-        help="pixels: the interpreter's networks on colours alone; unet: from scratch, three seeds "
-        "of each draw; unets: two of them that vote; interpreter: on the generator's maps of "
-        "inverted pictures; interpreter+picture: and on colours; student: what fit makes [all]",
-    )
-    few_shot.add_argument(
-        "--counts",
-        nargs="+",
-        type=positive,
-        default=[1, 4, 16, 40],
-        help="labeled pictures in a draw [1 4 16 40]",
-    )
-    few_shot.add_argument(
-        "--draws",
-        type=positive,
-        default=5,
-        help="how many times labels are drawn, by the seeds 0, 1, ... [%(default)s]",
-    )
-    few_shot.add_argument(
-        "--turns",
-        action="store_true",
-        help="pictures have no up: they are learned at any angle [as the generator]",
-    )
-    few_shot.add_argument(
-        "--jobs",
-        type=natural,
-        default=1,
-        help="fits side by side; 0: only what --json holds already [%(default)s]",
-    )
-    few_shot.set_defaults(run=partial(_evaluate, "few_shot"))
-    causes = actions.add_parser(
-        "causes",
-        help="where the interpreter loses: on samples, on reconstructions, or on pictures",
-        description="A network trained on thousands of pairs stands in for the person who labels "
-        "samples and reconstructions.",
-    )
-    causes.add_argument(
-        "--person",
-        type=Path,
-        default=Path("tests/data/toonhead/person.safetensors"),
-        help="weights of the stand-in [%(default)s]",
-    )
-    causes.add_argument(
-        "--json",
-        type=Path,
-        default=Path("causes.json"),
-        help="results, written anew [%(default)s]",
-    )
-    causes.set_defaults(run=partial(_evaluate, "causes"))
-    inversion = actions.add_parser(
-        "inversion",
-        help="what refinement steps are worth: mIoU of the interpreter, seconds a picture",
-        description="Inverts all pictures with so many steps, fits the interpreter on 16 of them "
-        "and labels the test pictures, for each number of steps.",
-    )
-    inversion.add_argument(
-        "--steps",
-        type=natural,
-        nargs="+",
-        default=[0, 10, 30, 50, 200],
-        help="of refinement, one row each; 0: the encoder alone [0 10 30 50 200]",
-    )
-    inversion.add_argument(
-        "--perceptual", type=float, default=0.0, help="weight of the encoder's maps [%(default)s]"
-    )
-    inversion.add_argument(
-        "--maps", choices=("generator", "generator+picture"), default="generator",
-        help="what the interpreter reads [%(default)s]",
-    )  # fmt: skip
-    inversion.add_argument(
-        "--json",
-        type=Path,
-        default=Path("inversion.json"),
-        help="all measures of each row; those that it holds are not computed again [%(default)s]",
-    )
-    inversion.set_defaults(run=partial(_evaluate, "inversion"))
-    for command in (few_shot, causes, inversion):
-        command.add_argument(
-            "--pairs",
-            type=Path,
-            default=Path("tests/data/toonhead/reference.npz"),
-            help="npz or folder [%(default)s]",
-        )
-        command.add_argument(
-            "--test",
-            type=Path,
-            help="npz or folder to measure on; labels are then drawn from all of --pairs [all but "
-            "the first 60]",
-        )
-        command.add_argument(
-            "--partonomy", default="toonhead", help="of the masks: name or yaml [%(default)s]"
-        )
-        command.add_argument(
-            "--generator", default="toonhead", help="name, folder or file [%(default)s]"
-        )
-    for command in (causes, inversion):
-        command.add_argument(
-            "--draws",
-            type=positive,
-            default=2,
-            help="how many times 16 labels are drawn, by the seeds 0, 1, ... [%(default)s]",
-        )
-
-
 def _add_benchmark_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """benchmark: see benchmark/commands.py."""
     command = commands.add_parser(
@@ -300,9 +150,6 @@ def _add_benchmark_command(commands: argparse._SubParsersAction[argparse.Argumen
     command.set_defaults(run=_benchmark)
 
 
-_METHODS = ("pixels", "unet", "unets", "interpreter", "interpreter+picture", "student")
-
-
 def _workbench(command: str, args: argparse.Namespace) -> int:
     arguments.set_up_computing()
     from dgan_backend import workbench
@@ -316,19 +163,6 @@ def _benchmark(args: argparse.Namespace) -> int:
     from dgan_backend.benchmark.commands import benchmark
 
     return benchmark(args)
-
-
-def _evaluate(command: str, args: argparse.Namespace) -> int:
-    """With one thread where processes of its own run side by side."""
-    from dgan_backend.supervision import compute
-
-    alone = command in ("version", "inversion")
-    threads = compute.share(1, Settings.from_env().threads) if alone else 1
-    compute.restart_with(compute.environment(threads))
-    from dgan_backend.evaluation import commands
-
-    run: Callable[[argparse.Namespace], int] = getattr(commands, command)
-    return run(args)
 
 
 def _add_service_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from dgan_backend.errors import DganError
+from dgan_backend.merging import IGNORE
+from dgan_backend.partonomy import Partonomy
 from dgan_backend.pictures import Picture, load_picture
 
 
@@ -29,6 +31,16 @@ class LabeledPictures:
         return LabeledPictures(
             self.names + other.names, self.images + other.images, self.masks + other.masks
         )
+
+    def checked(self, tree: Partonomy) -> LabeledPictures:
+        """These; raises DganError that names the first mask with a value that is no class."""
+        for name, mask in zip(self.names, self.masks, strict=True):
+            if (wrong := mask[(mask >= tree.num_classes) & (mask != IGNORE)]).size:
+                raise DganError(
+                    f"the mask of {name} holds {wrong[0]}; the classes of {tree.name!r} are 0 to "
+                    f"{tree.num_classes - 1}, and {IGNORE} is ignored."
+                )
+        return self
 
     def pick(self, indices: npt.ArrayLike) -> LabeledPictures:
         chosen = [int(i) for i in np.asarray(indices)]

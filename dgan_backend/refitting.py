@@ -26,9 +26,9 @@ from dgan_backend.merging import IGNORE
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.augment import AugmentSettings
-from dgan_backend.student.fit import UNetSettings
+from dgan_backend.student.course import UNetSettings
+from dgan_backend.student.network import SegmentationNetwork
 from dgan_backend.student.student import Student, StudentSettings, fit_student
-from dgan_backend.student.unet import UNet
 from dgan_backend.versions import TrainingSet
 
 _NEVER = -30.0  # logit of a class that nothing was learned of
@@ -165,16 +165,12 @@ def student_with_classes(student: Student, old: Sequence[int | None], tree: Part
 
 
 @torch.no_grad()
-def _network_with(network: UNet, old: Sequence[int | None]) -> UNet:
-    with torch.device("meta"):
-        changed = UNet(network.trunk.config, len(old))
-    changed.trunk = network.trunk
+def _network_with(network: SegmentationNetwork, old: Sequence[int | None]) -> SegmentationNetwork:
     head = nn.Conv2d(network.head.in_channels, len(old), 1)
     assert network.head.bias is not None and head.bias is not None
     head.weight.copy_(_rows(network.head.weight, old, 0.0))
     head.bias.copy_(_rows(network.head.bias, old, _NEVER))
-    changed.head = head
-    return changed.eval().requires_grad_(False)
+    return network.with_head(head).eval().requires_grad_(False)
 
 
 def _ensemble_with(ensemble: Ensemble, old: Sequence[int | None]) -> Ensemble:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,14 @@ from dgan_backend.inversion.framing import Frame
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import InDomainErrors, has_encoder, load_encoder
 from dgan_backend.partonomy import Partonomy
-from dgan_backend.pictures import Picture, check_picture, middle_square, to_pictures, to_tensor
+from dgan_backend.pictures import (
+    Picture,
+    check_picture,
+    middle_square,
+    resize,
+    to_pictures,
+    to_tensor,
+)
 from dgan_backend.reading import feature_maps, images_and_maps, invert_all
 from dgan_backend.records import SeedLatent, Segmentation
 from dgan_backend.student.native import Backbone, load_backbone
@@ -149,6 +158,22 @@ class Segmenter:
         """Write this version whole; raises DganError when the folder exists."""
         write_version(folder, self.card, self.ensemble, self.student, self.data)
 
+    def with_student(self, student: Student, version: str, told: dict[str, Any]) -> Segmenter:
+        """A version that differs in what labels pictures from outside. told: of its training.
+
+        Raises DganError when the student has other classes.
+        """
+        if student.num_classes != self.partonomy.num_classes:
+            raise DganError(
+                f"the student has {student.num_classes} classes, version {self.version} "
+                f"{self.partonomy.num_classes}; name the version that labeled its samples."
+            )
+        training = {**self.card.training, "student": told}
+        card = replace(self.card, name=version, outside="student", training=training)
+        return Segmenter(
+            card, self.generator, self.encoder, self.ensemble, student, self.backbone, self.data
+        )
+
     @property
     def version(self) -> str:
         return self.card.name
@@ -174,24 +199,30 @@ class Segmenter:
         return next(self.segment_seeds([seed], truncation))
 
     def segment_seeds(
-        self, seeds: Sequence[int], truncation: float | None = None
+        self, seeds: Sequence[int], truncation: float | None = None, side: int | None = None
     ) -> Iterator[Segmentation]:
-        """As `segment_seed`, one after the other; small pictures are made in batches."""
-        size = samples_at_once(self.generator.resolution)
+        """As `segment_seed`, one after the other; small pictures are made in batches.
+
+        side: px of the labels, which the interpreter reads off the maps as finely as that, and of
+        the pictures, which are resized; None = the generator's.
+        """
+        side = side or self.generator.resolution
+        size = samples_at_once(max(side, self.generator.resolution))
         for start in range(0, len(seeds), size):
-            yield from self._sample(seeds[start : start + size], truncation)
+            yield from self._sample(seeds[start : start + size], truncation, side)
 
     @torch.inference_mode()
-    def _sample(self, seeds: Sequence[int], truncation: float | None) -> list[Segmentation]:
+    def _sample(
+        self, seeds: Sequence[int], truncation: float | None, side: int
+    ) -> list[Segmentation]:
         psi = self.truncation if truncation is None else truncation
         z = torch.cat([self.generator.latent_from_seed(seed) for seed in seeds])
         w = self.generator.mapping(z, truncation=psi)
         images, maps = images_and_maps(self.generator, w, self.card.maps)
-        side = self.generator.resolution
         found = self.ensemble.predict_all(maps, (side, side), self._refinement(side))
         return [
             Segmentation(
-                image=picture,
+                image=picture if len(picture) == side else resize(picture, side, side),
                 labels=predicted.vote.to(torch.uint8).cpu().numpy(),
                 uncertainty=predicted.uncertainty.float().cpu().numpy(),
                 score=score(_expected(predicted)),

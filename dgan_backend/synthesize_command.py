@@ -94,6 +94,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     synthesize.add_argument(
         "--exact", action="store_true", help="the interpreter reads every pixel [near borders]"
     )
+    synthesize.add_argument(
+        "--side",
+        type=positive,
+        metavar="PX",
+        help="of pictures and masks: finer masks than the generator's pictures are, which are "
+        "enlarged [the generator's]",
+    )
     who = synthesize.add_mutually_exclusive_group()
     who.add_argument(
         "--jobs",
@@ -188,9 +195,12 @@ def _order(args: argparse.Namespace, settings: Settings) -> tuple[Order, Subject
         drop=args.filter,
         truncation=segmenter.truncation if args.psi is None else args.psi,
         first=first_seed(segmenter.version) if args.seed_start is None else args.seed_start,
-        shard=shard_size(generator.resolution, samples_for(args.count, args.filter)),
+        shard=shard_size(
+            max(generator.resolution, args.side or 0), samples_for(args.count, args.filter)
+        ),
         format=args.format,
         exact=args.exact,
+        side=args.side or 0,
     )
     return order, Subject(segmenter.partonomy, generator.card)
 
@@ -198,7 +208,9 @@ def _order(args: argparse.Namespace, settings: Settings) -> tuple[Order, Subject
 def _check_same(folder: Storage, there: Order, wanted: Order) -> None:
     before, now = there.to_json(), wanted.to_json()
     different = [
-        f"{name} {before[name]} instead of {now[name]}" for name in now if before[name] != now[name]
+        f"{name} {before.get(name)} instead of {now.get(name)}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
     ]
     if different:
         raise DganError(

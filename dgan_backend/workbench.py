@@ -25,7 +25,7 @@ from dgan_backend.records import Segmentation
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.sheets import overlaid, picture_sheet, segmentation_sheet
 from dgan_backend.student.augment import AugmentSettings
-from dgan_backend.student.fit import UNetSettings
+from dgan_backend.student.course import UNetSettings
 from dgan_backend.student.student import StudentSettings
 
 

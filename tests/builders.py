@@ -22,7 +22,7 @@ from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import InDomainErrors, save_encoder
 from dgan_backend.partonomy import Partonomy, load_partonomy
 from dgan_backend.segmenter import Segmenter
-from dgan_backend.student.fit import UNetSettings
+from dgan_backend.student.course import UNetSettings
 from dgan_backend.student.native import Backbone, save_backbone
 from dgan_backend.student.student import StudentSettings
 from dgan_backend.student.unet import Trunk, UNetConfig

@@ -26,7 +26,7 @@ from dgan_backend.generators import load_generator
 from dgan_backend.generators.native import write_tensors
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.inversion.invert import InversionSettings
-from dgan_backend.student.fit import UNetSettings
+from dgan_backend.student.course import UNetSettings
 from dgan_backend.student.unet import UNet, UNetConfig
 from tests.builders import add_tiny_backbone, tiny_generator_folder
 

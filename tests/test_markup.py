@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dgan_backend.serving.markup import Html, joined, tag
+from dgan_backend.markup import Html, joined, tag
 
 EVIL = "<script>alert('x')</script>&\""
 

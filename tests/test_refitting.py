@@ -15,13 +15,8 @@ from dgan_backend.partonomy import from_labels, load_partonomy
 from dgan_backend.refitting import RefitSettings, refit, with_classes
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.augment import AugmentSettings
-from dgan_backend.student.fit import (
-    UNetSettings,
-    continued_unet,
-    correction_of,
-    new_unet,
-    train_unet,
-)
+from dgan_backend.student.course import UNetSettings
+from dgan_backend.student.fit import continued, correction_of, new_unet, train_unet
 from dgan_backend.student.student import Student, StudentSettings, fit_student
 from dgan_backend.versions import Source, TrainingSet
 from tests.builders import (
@@ -53,7 +48,7 @@ def test_what_was_folded_into_the_head_is_taken_back() -> None:
     network = new_unet(3, 0, TINY_UNET)
     train_unet(network, torch.rand(2, 3, 32, 32) * 2 - 1, masks, settings)
     correction = correction_of(masks, 3, settings)
-    again = continued_unet(network, correction)
+    again = continued(network, correction)
     assert network.head.bias is not None and again.head.bias is not None
     assert correction[0] is not None and correction[1] is not None
     assert correction[2] is None

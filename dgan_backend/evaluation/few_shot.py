@@ -71,13 +71,7 @@ class FewShotSet:
                 "labels are drawn from the others."
             )
         tree = load_partonomy(partonomy)
-        for name, mask in zip(pairs.names, pairs.masks, strict=True):
-            if (wrong := mask[(mask >= tree.num_classes) & (mask != IGNORE)]).size:
-                raise DganError(
-                    f"the mask of {name} holds {wrong[0]}; the classes of {tree.name!r} are 0 to "
-                    f"{tree.num_classes - 1}, and {IGNORE} is ignored."
-                )
-        return cls(_squares(pairs), tree, pool, turns)
+        return cls(squares(pairs.checked(tree)), tree, pool, turns)
 
     @property
     def largest(self) -> int:
@@ -121,7 +115,7 @@ def _check_apart(pool: LabeledPictures, test: LabeledPictures, path: Path, other
             )
 
 
-def _squares(pairs: LabeledPictures) -> LabeledPictures:
+def squares(pairs: LabeledPictures) -> LabeledPictures:
     """As they are, if they are squares of one size that can be halved, else framed."""
     sizes = {mask.shape for mask in pairs.masks}
     if len(sizes) == 1 and all(h == w and h % _MULTIPLE == 0 for h, w in sizes):

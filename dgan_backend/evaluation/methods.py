@@ -28,8 +28,10 @@ from dgan_backend.labeled import LabeledPictures
 from dgan_backend.pictures import resize, to_tensor
 from dgan_backend.reading import feature_maps, invert_all
 from dgan_backend.student.augment import AugmentSettings
-from dgan_backend.student.fit import UNetSettings, fit_unet, new_unet
+from dgan_backend.student.course import UNetSettings
+from dgan_backend.student.fit import fit_unet, new_unet
 from dgan_backend.student.native import Backbone
+from dgan_backend.student.network import SegmentationNetwork
 from dgan_backend.student.student import Student, StudentSettings, fit_student
 from dgan_backend.student.unet import UNet
 
@@ -113,7 +115,7 @@ def interpreter(
         read = feature_maps(generator, w[None], maps, image)
         found.append(ensemble.predict(read, (image.shape[2], image.shape[3])))
     seconds = (watch.seconds() - fitted) / len(found) + latents.seconds
-    return _outcome(found, latents.factors[data.pool :], fitted, seconds)
+    return outcome_of(found, latents.factors[data.pool :], fitted, seconds)
 
 
 def student(data: FewShotSet, cell: Cell, backbone: Backbone) -> Outcome:
@@ -133,12 +135,13 @@ def student(data: FewShotSet, cell: Cell, backbone: Backbone) -> Outcome:
     found = [fitted_student.predict(image) for image in images.split(1)]
     familiar = backbone.factors(images)
     seconds = (watch.seconds() - fitted) / len(found)
-    return _outcome(found, familiar, fitted, seconds)
+    return outcome_of(found, familiar, fitted, seconds)
 
 
-def _outcome(
+def outcome_of(
     found: list[PixelPrediction], familiar: list[float], fitted: float, seconds: float
 ) -> Outcome:
+    """Of what was said of each picture and how familiar each is; seconds as `Outcome` has them."""
     uncertainty = np.stack([p.uncertainty.float().numpy() for p in found])
     scores = [score(expected_iou(p.probabilities), r) for p, r in zip(found, familiar, strict=True)]
     labels = torch.stack([p.probabilities.argmax(dim=0) for p in found]).to(torch.uint8).numpy()
@@ -206,7 +209,7 @@ def unets(data: FewShotSet, cell: Cell, kept: KeptUNets) -> Outcome:
     watch = Stopwatch()
     found = [voting.predict(image) for image in tensors(data.test()).split(1)]
     seconds = watch.seconds() / len(found)
-    return _outcome(found, [1.0] * len(found), sum(s for _, s in each), seconds)
+    return outcome_of(found, [1.0] * len(found), sum(s for _, s in each), seconds)
 
 
 def choose_unet(data: FewShotSet, cell: Cell) -> dict[str, Any]:
@@ -247,7 +250,7 @@ def paper_settings(classes: int, seed: int = 0, members: int = 10) -> FitSetting
 
 
 @torch.inference_mode()
-def unet_labels(network: UNet, images: Tensor) -> npt.NDArray[np.uint8]:
+def unet_labels(network: SegmentationNetwork, images: Tensor) -> npt.NDArray[np.uint8]:
     """[T, 3, S, S] -> [T, S, S] uint8."""
     parts = [network(batch).argmax(dim=1) for batch in images.split(_BATCH)]
     return torch.cat(parts).to(torch.uint8).numpy()

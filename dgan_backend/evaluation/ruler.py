@@ -27,8 +27,9 @@ from dgan_backend.evaluation.few_shot import (
     Outcome,
     measure,
 )
+from dgan_backend.evaluation.keeping import Kept
 from dgan_backend.generators import Generator, load_generator
-from dgan_backend.generators.native import file_hash, read_card, write_json
+from dgan_backend.generators.native import file_hash, read_card
 from dgan_backend.generators.references import generator_folder
 from dgan_backend.interpreter import FitSettings
 from dgan_backend.inversion.native import CARD as ENCODER_CARD
@@ -180,32 +181,14 @@ def _inverted(ruler: Ruler) -> tuple[Generator, methods.Inverted]:
     return network, methods.inverted(_data(ruler), network, *load_encoder(ruler.generator))
 
 
-class Results:
+class Results(Kept):
     """The JSON file of a ruler: what was measured so far; written after each cell.
 
     Raises DganError when the file holds something else.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.value: dict[str, Any] = {"format": FORMAT, "choices": {}, "cells": {}}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
-            try:
-                self.value = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
-                self.value = {}
-            if not _is_results(self.value):
-                raise DganError(f"{path} holds no results of this ruler; choose another --json.")
-
-    def found(self, group: str, name: str, key: str) -> dict[str, Any] | None:
-        """What was kept under that name, if it depends on the same things."""
-        kept: dict[str, Any] | None = self.value[group].get(name)
-        return kept if kept is not None and kept["key"] == key else None
-
-    def keep(self, group: str, name: str, found: Any) -> None:
-        self.value.setdefault(group, {})[name] = found
-        write_json(self.path, self.value)
+        super().__init__(path, FORMAT, ("choices", "cells"))
 
     def choice(self, ruler: Ruler, count: int) -> dict[str, Any] | None:
         """The U-Net's settings at one count, if they were chosen."""
@@ -235,14 +218,6 @@ class Results:
                 told = {**measured, "draw": cell.draw}
                 found.setdefault(cell.method, {}).setdefault(cell.count, []).append(told)
         return found
-
-
-def _is_results(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.get("format") == FORMAT
-        and all(isinstance(value.get(group), dict) for group in ("choices", "cells"))
-    )
 
 
 def run(

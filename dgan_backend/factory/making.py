@@ -66,7 +66,7 @@ def items(
 ) -> Iterator[Item]:
     """The pictures of one shard. tick: is told how many are made, and may raise."""
     seeds = order.seeds(number)
-    made = segmenter.segment_seeds(seeds, order.truncation)
+    made = segmenter.segment_seeds(seeds, order.truncation, order.side or None)
     for n, (seed, found) in enumerate(zip(seeds, made, strict=True), start=1):
         yield _item(segmenter, order, seed, found)
         tick(n)

@@ -24,7 +24,8 @@ class Order:
     """version: a name that every worker knows. interpreter, generator: SHA-256 of the weights;
     generator_id: name and first digits. count: pictures that remain. drop: share of all that are
     sampled, the most uncertain ones, that is left out. first: the first seed. shard: pictures in
-    each shard but the last. exact: the interpreter reads every pixel."""
+    each shard but the last. exact: the interpreter reads every pixel. side: of pictures and labels,
+    px; 0 = the generator's."""
 
     version: str
     interpreter: str
@@ -37,6 +38,7 @@ class Order:
     shard: int
     format: str = "png"
     exact: bool = False
+    side: int = 0
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.shard < 1:
@@ -76,7 +78,10 @@ class Order:
         return hashlib.sha256(told.encode()).hexdigest()[:12]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        told = asdict(self)
+        if not self.side:  # as it was before there was a choice, so that sets begun then go on
+            del told["side"]
+        return told
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Order:

@@ -23,7 +23,7 @@ from torch import Tensor
 from dgan_backend.errors import DganError
 from dgan_backend.generators.foreign import nvidia, rosinality, tensorflow, torch_files
 from dgan_backend.generators.foreign.found import Found
-from dgan_backend.generators.foreign.stored import Budget
+from dgan_backend.generators.foreign.stored import Budget, StoredTensor
 from dgan_backend.generators.foreign.stylegan1 import (
     AVERAGE,
     port_state,
@@ -141,6 +141,30 @@ def read_foreign(path: Path) -> Found:
     if data[0] != 0x80:  # which all pickles from protocol 2 on begin with
         raise DganError(f"it is none of the formats that can be read: {FORMATS}.")
     return _of_pickle(nvidia.read(data), budget)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict that torch.save wrote, by their names.
+
+    Where it lies beside other things, as `model` or `state_dict`. Raises DganError, in a sentence
+    without the file's name.
+    """
+    try:
+        data = memoryview(path.read_bytes())
+    except OSError as error:
+        raise DganError(f"it cannot be opened ({error.strerror}).") from error
+    _check_beginning(bytes(data[:512]))
+    if not (torch_files.is_zip(data) or torch_files.is_legacy(data)):
+        raise DganError("it was not saved by torch; give a .pth or a .safetensors file.")
+    read = torch_files.read_zip if torch_files.is_zip(data) else torch_files.read_legacy
+    value, budget = read(data), Budget(len(data))
+    for key in ("model", "state_dict"):
+        if isinstance(value, dict) and isinstance(value.get(key), dict):
+            value = value[key]
+    if not isinstance(value, dict):
+        raise DganError(f"it holds {_inside(value)}, and no tensors by their names.")
+    stored = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, StoredTensor)}
+    return {name: tensor.read(budget) for name, tensor in stored.items()}
 
 
 def _of_torch(value: Any, budget: Budget) -> Found:

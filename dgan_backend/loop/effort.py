@@ -7,10 +7,8 @@ from statistics import median
 from typing import Any
 
 from dgan_backend.labelstudio.corrections import Correction
+from dgan_backend.metrics import SECONDS_A_PART
 
-# An experienced annotator took about 20 minutes for a face of 58 parts on average (DatasetGAN,
-# Zhang et al., CVPR 2021, supplement).
-SECONDS_A_PART = 20.0
 FEWEST = 3  # annotations drawn from nothing; fewer say little of what that takes
 
 Annotation = Mapping[str, Any]

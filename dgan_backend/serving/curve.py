@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dgan_backend.serving.markup import Html, tag
+from dgan_backend.markup import Html, tag
 
 _WIDTH, _HEIGHT = 720.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 16.0, 14.0, 30.0

@@ -10,8 +10,8 @@ from typing import Any
 
 from dgan_backend.loop.effort import SECONDS_A_PART
 from dgan_backend.loop.wording import counted, in_words, name_of, said_of
+from dgan_backend.markup import Child, Html, joined, tag
 from dgan_backend.serving.curve import curve
-from dgan_backend.serving.markup import Child, Html, joined, tag
 
 _COLUMNS = 12  # versions of the table of corrected shares
 _ROWS = 12  # of a list before the rest is only counted

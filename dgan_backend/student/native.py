@@ -25,7 +25,9 @@ from dgan_backend.generators.native import (
     write_tensors,
 )
 from dgan_backend.generators.references import generator_folder
+from dgan_backend.student.deeplab import DeepLabConfig, deeplab
 from dgan_backend.student.familiarity import Familiarity
+from dgan_backend.student.network import SegmentationNetwork
 from dgan_backend.student.student import Student
 from dgan_backend.student.unet import Trunk, UNet, UNetConfig, resized
 
@@ -147,7 +149,7 @@ def save_student(folder: Path, student: Student) -> None:
     }
     write_tensors(folder / STUDENT_WEIGHTS, _halved(tensors), dtype=None)
     card = {
-        "architecture": student.networks[0].trunk.config.to_json(),
+        "architecture": student.networks[0].architecture(),
         "networks": len(student.networks),
         "classes": student.num_classes,
         "mirror": student.mirror,
@@ -164,9 +166,8 @@ def load_student(folder: Path, device: str = "cpu") -> Student | None:
     stored = read_tensors(folder / STUDENT_WEIGHTS)
     try:
         card = json.loads((folder / STUDENT_CARD).read_text(encoding="utf-8"))
-        config = UNetConfig.from_json(card["architecture"])
         networks = [
-            _network(stored, f"{number}.", config, card["classes"]).to(device)
+            _network(stored, f"{number}.", card["architecture"], card["classes"]).to(device)
             for number in range(card["networks"])
         ]
         swap, correction = tuple(card.get("swap", ())), tuple(card.get("correction", ()))
@@ -187,9 +188,22 @@ def _halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _network(stored: dict[str, Tensor], prefix: str, config: UNetConfig, classes: int) -> UNet:
-    own = {k.removeprefix(prefix): v.float() for k, v in stored.items() if k.startswith(prefix)}
-    network = _loaded(lambda: UNet(config, classes), own)
+def built(architecture: dict[str, Any], classes: int) -> SegmentationNetwork:
+    """A network of what `SegmentationNetwork.architecture` told."""
+    if "backbone" in architecture:
+        return deeplab(DeepLabConfig.from_json(architecture), classes)
+    return UNet(UNetConfig.from_json(architecture), classes)
+
+
+def _network(
+    stored: dict[str, Tensor], prefix: str, architecture: dict[str, Any], classes: int
+) -> SegmentationNetwork:
+    own = {
+        k.removeprefix(prefix): v.float() if v.is_floating_point() else v
+        for k, v in stored.items()
+        if k.startswith(prefix)
+    }
+    network = _loaded(lambda: built(architecture, classes), own)
     return network.eval().requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""A few U-Nets that vote on pictures from outside."""
+"""A few networks that vote on pictures from outside."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from torch import Tensor
 from dgan_backend.errors import DganError
 from dgan_backend.interpreter.ensemble import PixelPrediction
 from dgan_backend.interpreter.uncertainty import jensen_shannon, majority_vote
+from dgan_backend.student.course import UNetSettings
 from dgan_backend.student.fit import (
-    UNetSettings,
     begin_classes,
-    continued_unet,
+    continued,
     correction_of,
     new_unet,
     train_unet,
 )
-from dgan_backend.student.unet import UNet, UNetConfig
+from dgan_backend.student.network import SegmentationNetwork
+from dgan_backend.student.unet import UNetConfig
 
 _FEWEST_PICTURES = 1200
 _PICTURES_A_LABEL = 600
@@ -66,11 +67,11 @@ class StudentSettings:
 
 @dataclass(frozen=True)
 class Student:
-    """M U-Nets. mirror: each also looks at the mirrored picture, as one more opinion. swap: the
+    """M networks. mirror: each also looks at the mirrored picture, as one more opinion. swap: the
     class that each class becomes in a mirrored picture; () = itself. correction: of each class's
     logit, as `correction_of` has it, so that training can go on; () = not known."""
 
-    networks: Sequence[UNet]
+    networks: Sequence[SegmentationNetwork]
     mirror: bool = True
     swap: tuple[int, ...] = ()
     correction: tuple[float | None, ...] = ()
@@ -82,7 +83,7 @@ class Student:
 
     @property
     def num_classes(self) -> int:
-        return self.networks[0].head.out_channels
+        return self.networks[0].num_classes
 
     @torch.inference_mode()
     def opinions(self, images: Tensor) -> Tensor:
@@ -136,9 +137,11 @@ def fit_student(
         for member in range(settings.members)
     ]
     if begin is None:
-        networks = [new_unet(num_classes, e.seed, config, trunk).to(images.device) for e in each]
+        networks: list[SegmentationNetwork] = [
+            new_unet(num_classes, e.seed, config, trunk).to(images.device) for e in each
+        ]
     else:
-        networks = [continued_unet(network, begin.correction) for network in begin.networks]
+        networks = [continued(network, begin.correction) for network in begin.networks]
         new = [k for k, shift in enumerate(begin.correction) if shift is None]
         for network, e in zip(networks, each, strict=True):
             begin_classes(network, images, masks, new, e)
@@ -146,7 +149,7 @@ def fit_student(
     stop = threading.Event()
     side_by_side = min(threads, settings.members) if images.device.type == "cpu" else 1
 
-    def train(member: int) -> UNet:
+    def train(member: int) -> SegmentationNetwork:
         torch.set_num_threads(max(1, threads // side_by_side))
         watched = progress if member == 0 else iter
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dgan_backend.student.network import SegmentationNetwork
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -64,7 +66,7 @@ class Trunk(nn.Module):
         return maps
 
 
-class UNet(nn.Module):
+class UNet(SegmentationNetwork):
     """images [N, C, S, S] float32 in [-1, 1] -> logits [N, K, S, S]."""
 
     def __init__(self, config: UNetConfig, num_classes: int) -> None:
@@ -72,9 +74,16 @@ class UNet(nn.Module):
         self.trunk = Trunk(config)
         self.head = nn.Conv2d(config.channels[0], num_classes, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.trunk(images)[0])
-        return logits
+    @property
+    def first(self) -> nn.Conv2d:  # type: ignore[override]
+        return self.trunk.down[0][0]  # type: ignore[index]
+
+    def features(self, images: Tensor) -> Tensor:
+        finest: Tensor = self.trunk(images)[0]
+        return finest
+
+    def architecture(self) -> dict[str, Any]:
+        return self.trunk.config.to_json()
 
 
 def _block(in_channels: int, out_channels: int, convolutions: int) -> nn.Sequential:

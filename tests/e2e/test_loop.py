@@ -29,7 +29,7 @@ from dgan_backend.loop.training import read_corrections
 from dgan_backend.partonomy import from_labels, load_partonomy
 from dgan_backend.pictures import decode_picture
 from dgan_backend.segmenter import Segmenter
-from dgan_backend.student.fit import UNetSettings
+from dgan_backend.student.course import UNetSettings
 from dgan_backend.student.student import StudentSettings
 from dgan_backend.synthesis import sister
 from dgan_backend.synthesis.batch import Mark, first_seed

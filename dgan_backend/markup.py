@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Union
 
-_VOID = {"input", "link", "meta", "br"}
+_VOID = {"input", "link", "meta", "br", "img"}
 
 
 class Html(str):

@@ -1,0 +1,126 @@
+"""What a report is about: pictures of one kind, labeled ones to draw from and to measure on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dgan_backend.errors import DganError
+
+TOONHEAD = "toonhead"
+_EXAMPLES = Path("examples")
+_REFERENCE = Path("tests/data/toonhead/reference.npz")
+_PERSON = Path("tests/data/toonhead/person.safetensors")
+_RENDERED, _RENDERED_SEED = 2000, 7_000_000  # pairs; seeds of no other set
+_KEPT_OUT = "kept-out"
+_PARTONOMY = "partonomy.yaml"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """pairs: labels are drawn from these. test: measured on; None: those of `pairs` behind the
+    first 60. many: more labeled pictures, for the rows of a network trained on many, whose
+    pictures are also the unlabeled ones; None: those rows are left out, and what the draw leaves
+    of `pairs` is unlabeled. style: labeled pictures of another style, with parts of their own,
+    that transfer learning begins with; None: no such row. person: weights of a network that judges
+    samples in a person's place; None: the one of the most labels does. turns: no up."""
+
+    name: str
+    pairs: Path
+    partonomy: str
+    generator: str
+    test: Path | None = None
+    many: Path | None = None
+    style: Path | None = None
+    person: Path | None = None
+    turns: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def find_domain(text: str, generator: str | None = None) -> Domain:
+    """`toonhead` in a checkout, or a folder that `import-labels --keep-out` made.
+
+    Raises DganError that says what is missing.
+    """
+    if text == TOONHEAD and not Path(text).is_dir():
+        if not _REFERENCE.is_file():
+            raise DganError(
+                f"{_REFERENCE} is not here: `evaluate toonhead` runs in a checkout of dgan-backend."
+            )
+        return Domain(
+            TOONHEAD, _REFERENCE, TOONHEAD, generator or TOONHEAD, person=_PERSON if
+            _PERSON.is_file() else None,
+        )  # fmt: skip
+    folder = Path(text)
+    if not (folder / "images").is_dir():
+        raise DganError(
+            f"there is no domain {text!r}: give {TOONHEAD}, or a folder with images/ and masks/, "
+            "such as `dgan-backend import-labels ... --out FOLDER --keep-out 60` makes."
+        )
+    if generator is None:
+        raise DganError(f"name the generator of {text}'s pictures with --generator.")
+    test = folder / _KEPT_OUT
+    tree = folder / _PARTONOMY
+    return Domain(
+        folder.resolve().name,
+        folder,
+        str(tree) if tree.is_file() else TOONHEAD,
+        generator,
+        test if test.is_dir() else None,
+        many=folder,
+    )
+
+
+def rendered(
+    domain: Domain, folder: Path, make: bool, tell: Callable[[str], None] = lambda line: None
+) -> Domain:
+    """With pictures that the examples render, where the domain is toonhead and Node is there; what
+    is missing is noted. folder: where they are kept; what is there is not made again. make: False =
+    only what is there."""
+    if domain.name != TOONHEAD:
+        return domain
+    found = domain
+    for name, field, what in (
+        ("toonhead", "many", "rows of hundreds of labels, and pictures without labels"),
+        ("personas", "style", "the row of transfer learning"),
+    ):
+        if getattr(domain, field) is not None:
+            continue
+        try:
+            pairs = _render(name, folder / name, make, tell)
+        except DganError as error:
+            found = replace(found, notes=(*found.notes, f"Left out: {what}. {error}"))
+        else:
+            found = replace(found, **{field: pairs})  # type: ignore[arg-type]
+    return found
+
+
+def _render(name: str, out: Path, make: bool, tell: Callable[[str], None]) -> Path:
+    """Labeled pictures by the program in examples/NAME."""
+    if (out / "done").is_file():
+        return out
+    if not make:
+        raise DganError("Its pictures are not rendered yet; give --jobs 1 or more.")
+    source = _EXAMPLES / name
+    if not (source / "render.mjs").is_file():
+        raise DganError(f"{source} is not here; run this in a checkout, or name a folder of pairs.")
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        raise DganError("Its pictures are rendered by Node 20 and npm, which are not installed.")
+    tell(f"rendering {_RENDERED} pictures by {source}")
+    if not (source / "node_modules").is_dir():
+        _run(["npm", "ci", "--silent"], source)
+    count, seed = str(_RENDERED), str(_RENDERED_SEED)
+    told = ["--out", str(out.resolve()), "--count", count, "--seed", seed, "--masks"]
+    _run(["node", "render.mjs", *told], source)
+    (out / "done").touch()
+    return out
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
+        raise DganError(f"`{' '.join(command[:3])}` in {folder} failed: {last[0]}")

@@ -1,0 +1,270 @@
+"""Commands on students of data sets: `student train`, and `student version`, which serves one."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dgan_backend.arguments import positive, seed, set_up_computing
+from dgan_backend.errors import DganError
+from dgan_backend.settings import Settings
+
+if TYPE_CHECKING:
+    from dgan_backend.segmenter import Segmenter
+    from dgan_backend.student.course import UNetSettings
+    from dgan_backend.student.lessons import Lessons
+    from dgan_backend.student.network import SegmentationNetwork
+
+_BACKBONES = ("light", "resnet50", "resnet101", "resnet152")
+_EXAMPLES = """
+examples:
+  dgan-backend synthesize --count 10000 --side 128 --out heads
+  dgan-backend student train heads --labels pairs --out heads-student
+  dgan-backend student version heads-student --out heads-v2
+  dgan-backend segment photo.png --model heads-v2 --out parts
+"""
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    student = commands.add_parser(
+        "student",
+        help="train a segmentation network on a data set, and serve it",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = student.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_train(actions)
+    _add_version(actions)
+
+
+def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    train = actions.add_parser(
+        "train",
+        help="DeepLab-V3 on sampled pictures, with or without people's labels",
+        description="Trains a DeepLab-V3 on data sets that `synthesize` made (--format png), or "
+        "on samples that are made on the way. Killed or stopped by Ctrl-C, the same command goes "
+        "on. The light network is for CPUs and small pictures; the ResNets want a GPU.",
+    )
+    train.add_argument(
+        "sets",
+        nargs="*",
+        metavar="SET",
+        help="folders or URLs of data sets [samples of --version, as they are made]",
+    )
+    train.add_argument("--out", type=Path, required=True, help="the student's folder")
+    train.add_argument(
+        "--version",
+        default="toonhead",
+        metavar="NAME",
+        help="that labeled the samples: a shipped one, one under MODEL_DIR or a folder "
+        "[%(default)s]",
+    )
+    train.add_argument(
+        "--labels", type=Path, metavar="PAIRS", help="people's labels to learn from as well"
+    )
+    train.add_argument(
+        "--share",
+        type=float,
+        default=0.5,
+        help="of the pictures of a batch, that is of --labels [%(default)s]",
+    )
+    train.add_argument(
+        "--backbone", choices=_BACKBONES, default="light", help="light: for CPUs [%(default)s]"
+    )
+    train.add_argument(
+        "--weights",
+        type=Path,
+        help="published weights of a ResNet (ImageNet) or a whole DeepLab-V3 (COCO), as "
+        "torchvision has them: .pth or .safetensors [at random]",
+    )
+    train.add_argument("--pictures", type=positive, default=9600, help="seen in all [%(default)s]")
+    train.add_argument("--batch", type=positive, default=4, help="[%(default)s]")
+    train.add_argument(
+        "--rate",
+        type=float,
+        default=0.1,
+        help="of the kernels, at its largest; with --weights 0.02 or so [%(default)s]",
+    )
+    train.add_argument("--side", type=positive, help="px of its pictures [the version's grid]")
+    train.add_argument(
+        "--filter",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="of samples made on the way, the most uncertain ones, that is left out [%(default)s]",
+    )
+    train.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
+    train.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    train.set_defaults(run=_train)
+
+
+def _add_version(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    version = actions.add_parser(
+        "version",
+        help="make a version whose pictures from outside a student labels",
+        description="The version is --version with another student: the same interpreter, "
+        "training pictures and sense of what is foreign. It serves like any other, and "
+        "corrections go on from it.",
+    )
+    version.add_argument("student", type=Path, help="what `student train` wrote")
+    version.add_argument(
+        "--version", default="toonhead", metavar="NAME", help="to begin with [%(default)s]"
+    )
+    place = version.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", type=Path, help="the version folder to write")
+    place.add_argument(
+        "--project", type=positive, metavar="N", help="its next version, which serves at once"
+    )
+    version.set_defaults(run=_version)
+
+
+def _train(args: argparse.Namespace) -> int:
+    """Train, or go on with, a student."""
+    set_up_computing()
+    from tqdm import tqdm
+
+    from dgan_backend.factory.making import find_version
+    from dgan_backend.generators.native import write_json
+    from dgan_backend.student.course import correction_by, weights_by
+    from dgan_backend.student.native import STUDENT_CARD, save_student
+    from dgan_backend.student.student import Student
+    from dgan_backend.student.teaching import Checkpoint, teach
+
+    if (args.out / STUDENT_CARD).is_file():
+        print(f"{args.out} is there already.")
+        return 0
+    if not 0.0 < args.share < 1.0:
+        raise DganError(f"--share is between 0 and 1, not {args.share}.")
+    segmenter = find_version(args.version, Settings.from_env()).segmenter
+    settings = _settings(args, segmenter)
+    network, begun = _network(args, segmenter.partonomy.num_classes)
+    lessons = _lessons(args, segmenter)
+    told = {
+        "sets": args.sets,
+        "labels": str(args.labels or ""),
+        "version": segmenter.version,
+        "share": args.share if args.labels else 0.0,
+        "begun_with": begun,
+        "pictures": settings.pictures,
+        "side": _side(args, segmenter),
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(args.out / "checkpoint.pt", _key(args, told))
+    bar = tqdm(total=settings.steps, unit="step", smoothing=0.05)
+    with bar:
+
+        def steps(numbers: Any) -> Any:
+            bar.initial = bar.n = settings.steps - len(numbers)
+            for number in numbers:
+                yield number
+                bar.update()
+
+        teach(network, lessons, settings, checkpoint, steps)
+    augment = settings.augment
+    weights = weights_by(lessons.frequencies(network.num_classes), settings.balance)
+    correction = tuple(correction_by(weights, settings.prior))
+    write_json(args.out / "training.json", told)
+    save_student(args.out, Student([network.cpu()], augment.mirror, augment.swap, correction))
+    checkpoint.path.unlink(missing_ok=True)
+    print(f"{args.out}: a student that saw {settings.pictures} pictures")
+    return 0
+
+
+def _key(args: argparse.Namespace, told: dict[str, Any]) -> str:
+    """Of all that the result follows from."""
+    depends = [told, args.backbone, args.batch, args.rate, args.filter, args.seed]
+    return hashlib.sha256(json.dumps(depends).encode()).hexdigest()
+
+
+def _settings(args: argparse.Namespace, segmenter: Segmenter) -> UNetSettings:
+    from dgan_backend.student.augment import AugmentSettings
+    from dgan_backend.student.course import UNetSettings
+
+    augment = AugmentSettings().for_classes(segmenter.partonomy.mirrored)
+    if segmenter.generator.card.turns:
+        augment = augment.at_any_angle()
+    return UNetSettings(args.pictures, args.batch, args.rate, augment=augment, seed=args.seed)
+
+
+def _network(args: argparse.Namespace, classes: int) -> tuple[SegmentationNetwork, str]:
+    """At random, or with published weights; and what it was begun with, in words."""
+    from dgan_backend.student.deeplab import DeepLab, DeepLabConfig, new_deeplab
+    from dgan_backend.student.published import load_published
+
+    network = new_deeplab(DeepLabConfig(args.backbone), classes, args.seed)
+    begun = "random weights"
+    if args.weights is not None:
+        if not isinstance(network, DeepLab):
+            raise DganError("nobody publishes weights of the light network; choose a --backbone.")
+        begun = load_published(network, args.weights)
+        print(f"{args.weights}: {begun}")
+    return network.to(args.device), begun
+
+
+def _side(args: argparse.Namespace, segmenter: Segmenter) -> int:
+    return int(args.side or segmenter.card.label_resolution)
+
+
+def _lessons(args: argparse.Namespace, segmenter: Segmenter) -> Lessons:
+    from dgan_backend.factory.reading import DataSet, Stream
+    from dgan_backend.student.lessons import mixed
+
+    side = _side(args, segmenter)
+    if args.sets:
+        sampled: Lessons = DataSet.open(args.sets, segmenter.partonomy, side)
+    else:
+        sampled = Stream(segmenter, side, args.filter)
+    if args.labels is None:
+        return sampled
+    return mixed([(_labeled(args.labels, segmenter, side), args.share), (sampled, 1 - args.share)])
+
+
+def _labeled(path: Path, segmenter: Segmenter, side: int) -> Lessons:
+    from dgan_backend.factory.reading import batch_of
+    from dgan_backend.inversion.framing import Frame
+    from dgan_backend.labeled import load_pairs
+    from dgan_backend.merging import IGNORE
+    from dgan_backend.student.lessons import Labeled
+
+    pairs = load_pairs(path).checked(segmenter.partonomy)
+    frames = [Frame(*mask.shape) for mask in pairs.masks]
+    images = [f.picture(i, side) for f, i in zip(frames, pairs.images, strict=True)]
+    masks = [f.mask(m, side, IGNORE) for f, m in zip(frames, pairs.masks, strict=True)]
+    return Labeled(*batch_of(images, masks))
+
+
+def _version(args: argparse.Namespace) -> int:
+    """Write a version with another student."""
+    set_up_computing()
+    from dgan_backend.factory.making import find_version
+    from dgan_backend.registry import Registry
+    from dgan_backend.student.native import STUDENT_CARD, load_student
+
+    settings = Settings.from_env()
+    student = load_student(args.student)
+    if student is None:
+        raise DganError(
+            f"{args.student} has no {STUDENT_CARD}; say `dgan-backend student train` until it is "
+            "done."
+        )
+    base = find_version(args.version, settings).segmenter
+    try:
+        told = json.loads((args.student / "training.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DganError(f"{args.student} has no training.json ({error}); train it again.") from None
+    if args.out is not None:
+        made = base.with_student(student, args.out.name, told)
+        made.save(args.out)
+        print(f"{args.out}: as {base.version}, with the student of {args.student}")
+        return 0
+    registry = Registry.of(settings)
+    name = registry.next_name(base.partonomy, args.project)
+    registry.publish(base.with_student(student, name, told), current=True)
+    print(
+        f"{name}: as {base.version}, with the student of {args.student}; it serves project "
+        f"{args.project} now"
+    )
+    return 0
