@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dgan_backend.errors import DganError
@@ -24,10 +24,10 @@ class Settings:
     """
 
     label_studio_url: str = ""
-    label_studio_api_key: str = ""
+    label_studio_api_key: str = field(default="", repr=False)
     basic_auth_user: str = ""
-    basic_auth_pass: str = ""
-    redis_url: str = ""
+    basic_auth_pass: str = field(default="", repr=False)
+    redis_url: str = field(default="", repr=False)
     model_dir: Path = Path("~/.local/share/dgan-backend/models")
     model_url: str = ""
     device: str = "cpu"

@@ -25,6 +25,7 @@ from dgan_backend.loop.connection import Connection
 Work = Literal["train", "label", "check", "make"]
 WORKS: tuple[Work, ...] = ("train", "label", "check", "make")  # the first is the most urgent
 SPELLED = "spelled"  # note of what all predictions are written with; "" while that is not sure
+ARMED = "armed"  # note of the secret, by its fingerprint, that a webhook surely carries; or ""
 LEASE_SECONDS = 10.0
 _RENEWALS = 4  # in a lease's time
 _ERRORS = 20  # kept for each project
