@@ -8,7 +8,6 @@ is started, and has imported all that it needs, before there is a job for it.
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from dgan_backend import logs
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 from dgan_backend.supervision import compute, services
@@ -131,6 +131,11 @@ def state_of(client: redis.Redis, job_id: str) -> tuple[str, float]:
     return state, (datetime.now(UTC) - began).total_seconds()
 
 
+def waiting(client: redis.Redis) -> dict[str, int]:
+    """How many jobs wait in each queue."""
+    return {work: queue(client, work).count for work in QUEUES}
+
+
 def workers(client: redis.Redis) -> int:
     """How many workers there are."""
     return len(JobWorker.all(connection=client, serializer=JSONSerializer))
@@ -142,8 +147,10 @@ def work_on(uid: str, work: str) -> None:
 
     settings = Settings.from_env()
     client = connect(settings)
-    if not Board(client).unsettled(uid, work):  # type: ignore[arg-type]
+    board = Board(client)
+    if not board.unsettled(uid, work):  # type: ignore[arg-type]
         return  # another job has done it; torch need not be imported for that
+    logs.REQUEST.set(board.asked_by(uid, work))  # type: ignore[arg-type]
     from dgan_backend.loop.bench import Bench
     from dgan_backend.loop.work import do
 
@@ -174,6 +181,8 @@ def run_worker(settings: Settings, burst: bool = False) -> int:
     os.environ.update(
         {k: v for k, v in compute.environment(threads).items() if k not in os.environ}
     )
+    if settings.log_format == "json":
+        logs.set_up(settings)  # and RQ brings no handler of its own
     worker.get_ready()
     worker.work(burst=burst, logging_level=settings.log_level)
     if not burst and worker._shutdown_requested_date is None:
@@ -254,12 +263,7 @@ def _prepare() -> None:
 if __name__ == "__main__":
     die_with_parent()
     os.nice(_NICE)
-    logging.basicConfig(
-        level=Settings.from_env().log_level,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    for chatty in ("httpx", "httpcore", "rq"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.set_up(Settings.from_env(), quiet=("rq",))
     if not given():
         _prepare()
     run_job(Settings.from_env(), *receive())

@@ -14,6 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import redis
@@ -23,7 +24,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from dgan_backend import jobs
+from dgan_backend import jobs, logs
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.sites import Sites
 from dgan_backend.loop.board import Board
@@ -37,9 +38,12 @@ from dgan_backend.registry import Registry
 from dgan_backend.serving.auth import BasicAuth
 from dgan_backend.serving.backend import Backend, preload
 from dgan_backend.serving.bodies import read_body
+from dgan_backend.serving.contract import add_contract_route
+from dgan_backend.serving.metrics import Backlog, Metrics, add_metrics_route
 from dgan_backend.serving.patience import PatientProtocol
 from dgan_backend.serving.reason import error_response
 from dgan_backend.serving.status_routes import add_status_routes
+from dgan_backend.serving.watch import Watch
 from dgan_backend.settings import Settings
 from dgan_backend.supervision.compute import share
 from dgan_backend.vault import HEADER, Vault
@@ -81,6 +85,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        backend.begin()
         threading.Thread(target=preload, args=(registry,), name="preload", daemon=True).start()
         if sweeper is not None:
             sweeper.start()
@@ -102,6 +107,11 @@ def create_app(
         app.add_middleware(
             BasicAuth, user=settings.basic_auth_user, password=settings.basic_auth_pass
         )
+    add_contract_route(app)
+    metrics = Metrics(status, _backlog(client))
+    add_metrics_route(app, metrics)
+    app.add_middleware(Watch, seen=metrics.seen)  # the outermost: it sees what was refused, too
+    app.state.leave = backend.leave
     return app
 
 
@@ -133,15 +143,29 @@ def _status(
     return Status(registry, predictor, backend.connections, board, known, url)
 
 
+def _backlog(client: redis.Redis | None) -> Backlog | None:
+    if client is None:
+        return None
+    return Backlog(
+        queues=partial(jobs.waiting, client),
+        outcomes=Board(client).outcomes,
+        workers=partial(jobs.workers, client),
+    )
+
+
+class _Server(uvicorn.Server):
+    """Requests that are under way are told of a signal at once: uvicorn ends them 5 s later."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.leave()  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
+
+
 def serve(settings: Settings, host: str = "127.0.0.1") -> None:
     """Serve until SIGINT or SIGTERM; raises DganError when the port is in use."""
     import torch
 
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for chatty in ("httpx", "httpcore"):  # they log whole URLs, with their signatures
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.set_up(settings)
     torch.set_num_threads(share(1 + settings.workers, settings.threads))
     listener = listen(host, settings.port)
     client = jobs.connect(settings, hurried=True) if settings.redis_url else None
@@ -163,7 +187,7 @@ def serve(settings: Settings, host: str = "127.0.0.1") -> None:
             "from that Label Studio only, and BASIC_AUTH_USER and BASIC_AUTH_PASS."
         )
     log.info("Serving on http://%s:%d", host, settings.port)
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config).run(sockets=[listener])
 
 
 def _listener(on_event: Callable[[Event], None] | None, ears: Ears | None) -> Listener:

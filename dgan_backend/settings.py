@@ -11,6 +11,8 @@ from pathlib import Path
 from dgan_backend.errors import DganError
 from dgan_backend.storage import Storage, is_url
 
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -33,6 +35,7 @@ class Settings:
     device: str = "cpu"
     port: int = 9090
     log_level: str = "INFO"
+    log_format: str = "text"
     workers: int = 1
     threads: int = 0
     allowed_image_hosts: tuple[str, ...] = ()
@@ -57,7 +60,8 @@ class Settings:
             model_url=source.get("MODEL_DIR", "") if is_url(source.get("MODEL_DIR", "")) else "",
             device=source.get("DEVICE") or cls.device,
             port=_integer(source, "PORT", cls.port, low=1, high=65535),
-            log_level=_level(source, "LOG_LEVEL", cls.log_level),
+            log_level=_choice(source, "LOG_LEVEL", _LEVELS, cls.log_level),
+            log_format=_choice(source, "LOG_FORMAT", ("text", "json"), cls.log_format),
             workers=_integer(source, "WORKERS", cls.workers, low=0, high=64),
             threads=_integer(source, "THREADS", cls.threads, low=0, high=256),
             allowed_image_hosts=_names(source, "ALLOWED_IMAGE_HOSTS"),
@@ -95,11 +99,13 @@ def _url(env: Mapping[str, str], key: str) -> str:
     return text
 
 
-def _level(env: Mapping[str, str], key: str, default: str) -> str:
-    text = (env.get(key, "").strip() or default).upper()
-    if text not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
-        raise DganError(f"{key}={text!r} is none of DEBUG, INFO, WARNING, ERROR, CRITICAL.")
-    return text
+def _choice(env: Mapping[str, str], key: str, choices: tuple[str, ...], default: str) -> str:
+    """One of them, however its letters are written."""
+    text = env.get(key, "").strip() or default
+    for choice in choices:
+        if text.lower() == choice.lower():
+            return choice
+    raise DganError(f"{key}={text!r} is none of {', '.join(choices)}.")
 
 
 def _names(env: Mapping[str, str], key: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import requests
 import uvicorn
+from fastapi import FastAPI
 
 from dgan_backend import cli
 from dgan_backend.errors import DganError
@@ -49,6 +50,7 @@ def backend(
 ) -> Iterator[httpx.Client]:
     """The app under uvicorn as `serve` runs it, and a client of it."""
     app = create_app(settings or Settings(), registry, **options)  # type: ignore[arg-type]
+    _apps["last"] = app
     config = uvicorn.Config(app, http=PatientProtocol, ws="none", log_config=None)
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(config)
@@ -62,6 +64,15 @@ def backend(
         server.should_exit = True
         thread.join(timeout=20)
         listener.close()
+
+
+_apps: dict[str, FastAPI] = {}
+
+
+def leave(client: httpx.Client) -> None:
+    """What SIGTERM does first."""
+    assert client.get("/health").status_code == 200
+    _apps["last"].state.leave()
 
 
 @pytest.fixture
@@ -395,6 +406,28 @@ def test_the_deadline_holds_and_finished_tasks_are_answered(
         # No `result`: Label Studio logs the reason, stores nothing and asks again next time.
         assert set(entry) == {"reason", "score", "model_version"}
         assert entry["reason"].startswith(f"Task {number} was not reached in time")
+
+
+def test_when_the_process_is_to_end_the_rest_is_handed_back(
+    registry: TinyRegistry, segmenter: Segmenter
+) -> None:
+    """uvicorn would wait for 5 s and then hang up, and Label Studio drop what was done."""
+    settings = Settings(allowed_image_hosts=("127.0.0.1",))
+    with (
+        slow_pictures(8.0) as url,
+        backend(registry, settings) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        tasks = [seed_task(1, segmenter, seed=7), task(2, f"{url}/a.png")]
+        asked = pool.submit(results, client, tasks)
+        time.sleep(1.0)
+        assert not asked.done()
+        leave(client)
+        began = time.monotonic()
+        done, late = asked.result()
+        assert time.monotonic() - began < 5.0
+    assert done["result"] and "result" not in late
+    assert late["reason"].startswith("Task 2 was not reached in time")
 
 
 def test_nothing_else_waits_for_predictions(registry: TinyRegistry, segmenter: Segmenter) -> None:

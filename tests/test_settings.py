@@ -24,6 +24,7 @@ def test_values() -> None:
             "PORT": "80",
             "MODEL_DIR": "/models",
             "LOG_LEVEL": "debug",
+            "LOG_FORMAT": "JSON",
             "ALLOWED_IMAGE_HOSTS": "A.example, b.example,",
             "THREADS": "",
         }
@@ -31,7 +32,7 @@ def test_values() -> None:
     assert settings.label_studio_url == "https://ls.example"
     assert settings.port == 80
     assert settings.model_dir == Path("/models")
-    assert settings.log_level == "DEBUG"
+    assert (settings.log_level, settings.log_format) == ("DEBUG", "json")
     assert settings.allowed_image_hosts == ("a.example", "b.example")
     assert settings.threads == 0
 
@@ -44,6 +45,7 @@ def test_values() -> None:
         ("WORKERS", "-1"),
         ("THREADS", "1.5"),
         ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
         ("LABEL_STUDIO_URL", "localhost:8080"),
     ],
 )

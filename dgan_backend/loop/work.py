@@ -63,17 +63,21 @@ def do(bench: Bench, uid: str, work: Work) -> None:
         try:
             bodies[work](bench, connection, lease)
             bench.board.succeeded(uid, work)
+            bench.board.count(work, "done")
         except STOPS as error:
             log.info("Project %s: %s", connection.number, error)
+            bench.board.count(work, "stopped")
         except DganError as error:
             log.warning("Project %s: %s", connection.number, error)
             bench.board.complain(uid, str(error))
             bench.board.failed(uid, work)
+            bench.board.count(work, "failed")
         except Exception as error:
             bench.board.complain(
                 uid, f"The backend failed ({error!r}); the worker's log says where."
             )
             bench.board.failed(uid, work)
+            bench.board.count(work, "broke")
             raise
         finally:
             bench.board.tell(uid, work, None)
