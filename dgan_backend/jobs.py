@@ -9,6 +9,7 @@ is started, and has imported all that it needs, before there is a job for it.
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ from dgan_backend.supervision.standby import Standby, given, receive
 QUEUES = {work: f"dgan-{work}" for work in ("train", "label", "check", "make", "synthesize")}
 _TIMEOUT = 6 * 3600  # seconds, for one job
 _HURRIED_SECONDS = 1.0
+_HEARD_SECONDS = 600.0
 _NICE = 5  # the web process comes first
 
 
@@ -188,6 +190,21 @@ def run_worker(settings: Settings, burst: bool = False) -> int:
     if not burst and worker._shutdown_requested_date is None:
         raise DganError("The worker lost its Redis; the line above says how. Start it again.")
     return 0
+
+
+def check_worker(settings: Settings) -> int:
+    """`dgan-backend worker --check`: 0 when a worker of this machine was heard of lately, else 1.
+    A worker that waits tells every few minutes, one with a job more often."""
+    client, now = connect(settings, hurried=True), datetime.now(UTC)
+    for worker in JobWorker.all(connection=client, serializer=JSONSerializer):
+        heard = worker.last_heartbeat
+        if worker.hostname == socket.gethostname() and heard is not None:
+            seconds = (now - heard.replace(tzinfo=heard.tzinfo or UTC)).total_seconds()
+            if seconds < _HEARD_SECONDS:
+                print(f"{worker.name} was heard of {seconds:.0f} s ago.")
+                return 0
+    print("No worker of this machine was heard of lately.")
+    return 1
 
 
 class JobWorker(SpawnWorker):

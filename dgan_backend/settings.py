@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from dgan_backend.errors import DganError
 from dgan_backend.storage import Storage, is_url
@@ -23,6 +24,9 @@ class Settings:
     fetched from although they resolve to a private address. `sweep_seconds` is how often each
     Label Studio is asked for what no webhook told. `model_url` is MODEL_DIR where it is a URL;
     `model_dir` then is the local folder that mirrors it.
+
+    A secret may lie in a file instead: LABEL_STUDIO_API_KEY_FILE, BASIC_AUTH_PASS_FILE, and
+    REDIS_PASSWORD_FILE for the password that REDIS_URL then lacks.
     """
 
     label_studio_url: str = ""
@@ -52,10 +56,10 @@ class Settings:
         source = os.environ if env is None else env
         return cls(
             label_studio_url=_url(source, "LABEL_STUDIO_URL"),
-            label_studio_api_key=source.get("LABEL_STUDIO_API_KEY", "").strip(),
+            label_studio_api_key=_secret(source, "LABEL_STUDIO_API_KEY").strip(),
             basic_auth_user=source.get("BASIC_AUTH_USER", ""),
-            basic_auth_pass=source.get("BASIC_AUTH_PASS", ""),
-            redis_url=source.get("REDIS_URL", "").strip(),
+            basic_auth_pass=_secret(source, "BASIC_AUTH_PASS"),
+            redis_url=_redis_url(source),
             model_dir=_model_dir(source, cls.model_dir),
             model_url=source.get("MODEL_DIR", "") if is_url(source.get("MODEL_DIR", "")) else "",
             device=source.get("DEVICE") or cls.device,
@@ -67,6 +71,30 @@ class Settings:
             allowed_image_hosts=_names(source, "ALLOWED_IMAGE_HOSTS"),
             sweep_seconds=_integer(source, "SWEEP_SECONDS", cls.sweep_seconds, low=1, high=86400),
         )
+
+
+def _secret(env: Mapping[str, str], key: str) -> str:
+    """A variable, or what the file holds that KEY_FILE names, without the line's end."""
+    file, text = env.get(f"{key}_FILE", "").strip(), env.get(key, "")
+    if not file:
+        return text
+    if text:
+        raise DganError(f"Set {key} or {key}_FILE, not both.")
+    try:
+        return Path(file).expanduser().read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise DganError(f"{key}_FILE={file} cannot be read: {reason}.") from error
+
+
+def _redis_url(env: Mapping[str, str]) -> str:
+    """With the password of REDIS_PASSWORD_FILE, if it has none of its own: processes that we start
+    are given the whole of it."""
+    url, password = env.get("REDIS_URL", "").strip(), _secret(env, "REDIS_PASSWORD")
+    scheme, mark, rest = url.partition("://")
+    if not (password and mark) or "@" in rest:
+        return url
+    return f"{scheme}://:{quote(password, safe='')}@{rest}"
 
 
 def _model_dir(env: Mapping[str, str], default: Path) -> Path:
