@@ -75,6 +75,8 @@ def test_a_webhook_is_believed_by_its_secret_once_it_surely_carries_it(
     do(Bench(settings, board, nothing, nothing, cast(Any, sites), nothing), UID, "check")
     secret = Vault(settings.models).known_webhook_secret(UID)
     assert board.noted(UID, ARMED) == (fingerprint(secret) if armed else "")
+    told = json.loads(board.noted(UID, FINDINGS))
+    assert [finding["state"] for finding in told] == ([] if armed else [state])
 
 
 def test_where_no_secret_can_be_kept_that_is_told_and_all_else_looked_at(

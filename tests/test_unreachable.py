@@ -1,4 +1,4 @@
-"""What label-studio-ml 1.0.9 pins, and has known holes, is never even imported: docs/security.md."""
+"""What label-studio-ml 1.0.9 pins, with known holes, is not even imported: docs/security.md."""
 
 from __future__ import annotations
 
