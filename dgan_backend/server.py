@@ -156,8 +156,12 @@ def _backlog(client: redis.Redis | None) -> Backlog | None:
 class _Server(uvicorn.Server):
     """Requests that are under way are told of a signal at once: uvicorn ends them 5 s later."""
 
+    def __init__(self, config: uvicorn.Config, leave: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._leave = leave
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.config.app.state.leave()  # type: ignore[union-attr]
+        self._leave()
         super().handle_exit(sig, frame)
 
 
@@ -171,8 +175,9 @@ def serve(settings: Settings, host: str = "127.0.0.1") -> None:
     client = jobs.connect(settings, hurried=True) if settings.redis_url else None
     if client is None:
         log.warning("REDIS_URL is not set: pictures are labeled on request, nothing is trained.")
+    app = create_app(settings, client=client)
     config = uvicorn.Config(
-        create_app(settings, client=client),
+        app,
         http=PatientProtocol,
         ws="none",
         limit_concurrency=_CONNECTIONS,
@@ -187,7 +192,7 @@ def serve(settings: Settings, host: str = "127.0.0.1") -> None:
             "from that Label Studio only, and BASIC_AUTH_USER and BASIC_AUTH_PASS."
         )
     log.info("Serving on http://%s:%d", host, settings.port)
-    _Server(config).run(sockets=[listener])
+    _Server(config, app.state.leave).run(sockets=[listener])
 
 
 def _listener(on_event: Callable[[Event], None] | None, ears: Ears | None) -> Listener:
