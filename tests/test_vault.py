@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.project import open_project
+from dgan_backend.labelstudio.sites import Sites
+from dgan_backend.settings import Settings
 from dgan_backend.storage import Storage
 from dgan_backend.vault import FOLDER, Vault, fingerprint, same
+from tests.labeling import CONFIG
 
 UID, OTHER = "17.1795491060", "18.1795491060"
 
@@ -119,3 +123,14 @@ def test_secrets_are_compared_and_told_apart() -> None:
     assert not same("é", "a")
     assert fingerprint("a") == fingerprint("a") != fingerprint("b")
     assert fingerprint("") == ""
+
+
+def test_a_worker_speaks_to_label_studio_with_the_token_of_setup(tmp_path: Path) -> None:
+    """It reads the connection from Redis, where the token is not."""
+    settings = Settings(model_dir=tmp_path)
+    Vault(settings.models).keep_token(UID, "http://ls:8080", "theirs")
+    for hostname, token in (("http://ls:8080", "Token theirs"), ("http://evil.example", "")):
+        project = open_project(UID, CONFIG, None, hostname)
+        site = Sites(settings).get(project)
+        assert site.url == hostname
+        assert site._token.header().get("Authorization", "") == token
