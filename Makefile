@@ -16,9 +16,10 @@ SHELL       = bash
 .SHELLFLAGS = -euo pipefail -c
 .DEFAULT_GOAL = help
 .ONESHELL:
-.PHONY: help demo test lint format soak clean chromium
+.PHONY: help demo test lint audit format soak clean chromium
 
 APP          = .venv
+AUDIT        = .venv-audit
 STUDIO       = .venv-label-studio
 APP_READY    = $(APP)/.ready
 TEST_READY   = $(APP)/.ready-test
@@ -57,6 +58,16 @@ lint: $(TEST_READY) ## ruff and mypy
 	$(APP)/bin/ruff format --check .
 	$(APP)/bin/mypy
 
+# With what a user gets, into an environment of its own: its pins clash with ours. What is left out
+# and why: docs/security.md.
+audit: $(AUDIT)/bin/pip-audit ## known holes in what we depend on (asks PyPI's database)
+	@$(AUDIT)/bin/pip-audit --no-deps --disable-pip --progress-spinner off -r constraints.txt \
+	    $$(sed -n 's/^| `\(PYSEC-[^`]*\|CVE-[^`]*\|GHSA-[^`]*\)`.*/--ignore-vuln \1/p' docs/security.md)
+
+$(AUDIT)/bin/pip-audit:
+	@$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install $(PIP_FLAGS) 'pip-audit==2.10.1'
+
 format: $(TEST_READY) ## let ruff rewrite what it can
 	@$(APP)/bin/ruff check --fix .
 	$(APP)/bin/ruff format .
@@ -65,7 +76,7 @@ soak: $(TEST_READY) $(STUDIO_READY) chromium ## the long tests
 	@LABEL_STUDIO_PYTHON=$(STUDIO)/bin/python CHROMIUM=$(CHROMIUM) $(APP)/bin/pytest -m soak
 
 clean: ## remove the environments, the demo's state and every build product
-	@rm -rf $(APP) $(STUDIO) $(STATE) $(SCREENSHOTS) build dist *.egg-info .pytest_cache \
+	@rm -rf $(APP) $(STUDIO) $(AUDIT) $(STATE) $(SCREENSHOTS) build dist *.egg-info .pytest_cache \
 	    .mypy_cache .ruff_cache .hypothesis .soak
 	find . -name __pycache__ -prune -not -path '*/node_modules/*' -exec rm -rf {} +
 

@@ -181,6 +181,9 @@ def _add_service_commands(commands: argparse._SubParsersAction[argparse.Argument
         command.add_argument("--port", type=int, help="[PORT, or 9090]")
     worker = commands.add_parser("worker", help="run one worker alone (needs REDIS_URL)")
     worker.add_argument("--burst", action="store_true", help="end when the queue is empty")
+    worker.add_argument(
+        "--check", action="store_true", help="run none; say whether one of this machine lives"
+    )
     worker.set_defaults(run=_worker)
     _add_demo_command(commands)
 
@@ -230,6 +233,8 @@ def _serve(args: argparse.Namespace) -> int:
 def _worker(args: argparse.Namespace) -> int:
     from dgan_backend import jobs
 
+    if args.check:
+        return jobs.check_worker(Settings.from_env())
     return jobs.run_worker(Settings.from_env(), burst=args.burst)
 
 

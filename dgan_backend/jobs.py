@@ -8,8 +8,8 @@ is started, and has imported all that it needs, before there is a job for it.
 
 from __future__ import annotations
 
-import logging
 import os
+import socket
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from dgan_backend import logs
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 from dgan_backend.supervision import compute, services
@@ -34,6 +35,7 @@ from dgan_backend.supervision.standby import Standby, given, receive
 QUEUES = {work: f"dgan-{work}" for work in ("train", "label", "check", "make", "synthesize")}
 _TIMEOUT = 6 * 3600  # seconds, for one job
 _HURRIED_SECONDS = 1.0
+_HEARD_SECONDS = 600.0
 _NICE = 5  # the web process comes first
 
 
@@ -131,6 +133,11 @@ def state_of(client: redis.Redis, job_id: str) -> tuple[str, float]:
     return state, (datetime.now(UTC) - began).total_seconds()
 
 
+def waiting(client: redis.Redis) -> dict[str, int]:
+    """How many jobs wait in each queue."""
+    return {work: queue(client, work).count for work in QUEUES}
+
+
 def workers(client: redis.Redis) -> int:
     """How many workers there are."""
     return len(JobWorker.all(connection=client, serializer=JSONSerializer))
@@ -142,8 +149,10 @@ def work_on(uid: str, work: str) -> None:
 
     settings = Settings.from_env()
     client = connect(settings)
-    if not Board(client).unsettled(uid, work):  # type: ignore[arg-type]
+    board = Board(client)
+    if not board.unsettled(uid, work):  # type: ignore[arg-type]
         return  # another job has done it; torch need not be imported for that
+    logs.REQUEST.set(board.asked_by(uid, work))  # type: ignore[arg-type]
     from dgan_backend.loop.bench import Bench
     from dgan_backend.loop.work import do
 
@@ -173,11 +182,28 @@ def run_worker(settings: Settings, burst: bool = False) -> int:
     threads = settings.threads or compute.share(settings.workers)
     wanted = compute.environment(threads, 1 + settings.workers)
     os.environ.update({k: v for k, v in wanted.items() if k not in os.environ})
+    if settings.log_format == "json":
+        logs.set_up(settings)  # and RQ brings no handler of its own
     worker.get_ready()
     worker.work(burst=burst, logging_level=settings.log_level)
     if not burst and worker._shutdown_requested_date is None:
         raise DganError("The worker lost its Redis; the line above says how. Start it again.")
     return 0
+
+
+def check_worker(settings: Settings) -> int:
+    """`dgan-backend worker --check`: 0 when a worker of this machine was heard of lately, else 1.
+    A worker that waits tells every few minutes, one with a job more often."""
+    client, now = connect(settings, hurried=True), datetime.now(UTC)
+    for worker in JobWorker.all(connection=client, serializer=JSONSerializer):
+        heard = worker.last_heartbeat
+        if worker.hostname == socket.gethostname() and heard is not None:
+            seconds = (now - heard.replace(tzinfo=heard.tzinfo or UTC)).total_seconds()
+            if seconds < _HEARD_SECONDS:
+                print(f"{worker.name} was heard of {seconds:.0f} s ago.")
+                return 0
+    print("No worker of this machine was heard of lately.")
+    return 1
 
 
 class JobWorker(SpawnWorker):
@@ -253,12 +279,7 @@ def _prepare() -> None:
 if __name__ == "__main__":
     die_with_parent()
     os.nice(_NICE)
-    logging.basicConfig(
-        level=Settings.from_env().log_level,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    for chatty in ("httpx", "httpcore", "rq"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.set_up(Settings.from_env(), quiet=("rq",))
     if not given():
         _prepare()
     run_job(Settings.from_env(), *receive())

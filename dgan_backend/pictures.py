@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from dgan_backend.errors import DganError
 
 Picture = npt.NDArray[np.uint8]
 MAX_PIXELS = 50_000_000
+_ROWS = 256  # that are worked on at a time
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
@@ -71,14 +73,22 @@ def _too_large(size: str, max_pixels: int) -> str:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):  # 16 bits a pixel and more: the upper eight are shown
-        values = np.asarray(image, dtype=np.float64)
-        scale = 257.0 if values.max(initial=0.0) > 255.0 else 1.0
-        image = Image.fromarray(np.clip(values / scale, 0, 255).round().astype(np.uint8))
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """[H, W] of any numbers -> uint8, some rows at a time: a large picture would take gigabytes."""
+    scale = 257.0 if values.max(initial=0) > 255 else 1.0
+    shown = np.empty(values.shape, dtype=np.uint8)
+    for top in range(0, len(values), _ROWS):
+        rows = values[top : top + _ROWS].astype(np.float64)
+        shown[top : top + _ROWS] = np.clip(np.nan_to_num(rows) / scale, 0, 255).round()
+    return shown
 
 
 def load_square(path: Path, resolution: int) -> Picture:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
+from dgan_backend.vault import Vault
 
 if TYPE_CHECKING:
     from dgan_backend.loop.board import Board
@@ -92,6 +93,7 @@ def _forget(args: argparse.Namespace) -> int:
     if alone:
         twins.forget(number)
     latents.forget()
+    Vault(settings.models).forget(uid)
     print(f"Removed: {', '.join(held)}." if held else "There was nothing to remove.")
     if uid in connected:
         print(

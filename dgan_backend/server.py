@@ -7,23 +7,24 @@ are computed in a bounded pool with a deadline.
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import redis
 import uvicorn
-from fastapi import BackgroundTasks, FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse
+from fastapi import BackgroundTasks, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from dgan_backend import jobs
+from dgan_backend import jobs, logs
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.sites import Sites
 from dgan_backend.loop.board import Board
@@ -36,17 +37,25 @@ from dgan_backend.predictor import Predictor
 from dgan_backend.registry import Registry
 from dgan_backend.serving.auth import BasicAuth
 from dgan_backend.serving.backend import Backend, preload
-from dgan_backend.serving.reason import ReasonProtocol, error_response
+from dgan_backend.serving.bodies import read_body
+from dgan_backend.serving.contract import add_contract_route
+from dgan_backend.serving.metrics import Backlog, Metrics, add_metrics_route
+from dgan_backend.serving.patience import PatientProtocol
+from dgan_backend.serving.reason import error_response
 from dgan_backend.serving.status_routes import add_status_routes
+from dgan_backend.serving.watch import Watch
 from dgan_backend.settings import Settings
 from dgan_backend.supervision.compute import share
+from dgan_backend.vault import HEADER, Vault
 
 log = logging.getLogger(__name__)
 
 PREDICT_DEADLINE = 85.0  # seconds; Label Studio gives up after 100
-_MAX_BODY = 256 * 2**20
+_CONNECTIONS = 500  # at once; more get 503 at once, before the files run out that may be open
+_REFUSAL_SECONDS = 0.3  # Label Studio waits 1 s for /webhook, and an annotator with it
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 Event = dict[str, Any]
+Listener = Callable[[Event, str], None]
 
 
 def log_event(event: Event) -> None:
@@ -70,12 +79,13 @@ def create_app(
     sweeper, ears = None, None
     if client is not None:
         sweeper = _sweeper(settings, predictor, client)
-        ears = Ears(Board(client), sweeper.kick)
+        ears = Ears(Board(client), sweeper.kick, Vault(settings.models))
     backend = Backend(predictor, deadline, ears)
-    on_event = on_event or (ears.heard if ears is not None else log_event)
+    heard = _listener(on_event, ears)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        backend.begin()
         threading.Thread(target=preload, args=(registry,), name="preload", daemon=True).start()
         if sweeper is not None:
             sweeper.start()
@@ -87,7 +97,8 @@ def create_app(
     app = FastAPI(title="dgan-backend", lifespan=lifespan, openapi_url=None)
     app.add_exception_handler(DganError, _answer_dgan_error)
     app.add_exception_handler(StarletteHTTPException, _answer_http_error)
-    _add_routes(app, backend, on_event)
+    _add_routes(app, backend)
+    _add_webhook(app, heard, ears)
     status = _status(settings, registry, predictor, backend, client)
     add_status_routes(app, status, sweeper.kick if sweeper is not None else lambda: None)
     if settings.basic_auth_user or settings.basic_auth_pass:
@@ -96,6 +107,11 @@ def create_app(
         app.add_middleware(
             BasicAuth, user=settings.basic_auth_user, password=settings.basic_auth_pass
         )
+    add_contract_route(app)
+    metrics = Metrics(status, _backlog(client))
+    add_metrics_route(app, metrics)
+    app.add_middleware(Watch, seen=metrics.seen)  # the outermost: it sees what was refused, too
+    app.state.leave = backend.leave
     return app
 
 
@@ -108,6 +124,7 @@ def _sweeper(settings: Settings, predictor: Predictor, client: redis.Redis) -> S
         site=sites.find,
         version=lambda p: predictor.version(p) if predictor.trained(p) else "",
         look_seconds=settings.sweep_seconds,
+        forgotten=Vault(settings.models).forget,
     )
 
 
@@ -126,24 +143,44 @@ def _status(
     return Status(registry, predictor, backend.connections, board, known, url)
 
 
-def serve(settings: Settings, host: str = "0.0.0.0") -> None:
+def _backlog(client: redis.Redis | None) -> Backlog | None:
+    if client is None:
+        return None
+    return Backlog(
+        queues=partial(jobs.waiting, client),
+        outcomes=Board(client).outcomes,
+        workers=partial(jobs.workers, client),
+    )
+
+
+class _Server(uvicorn.Server):
+    """Requests that are under way are told of a signal at once: uvicorn ends them 5 s later."""
+
+    def __init__(self, config: uvicorn.Config, leave: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._leave = leave
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._leave()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings, host: str = "127.0.0.1") -> None:
     """Serve until SIGINT or SIGTERM; raises DganError when the port is in use."""
     import torch
 
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for chatty in ("httpx", "httpcore"):  # they log whole URLs, with their signatures
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.set_up(settings)
     torch.set_num_threads(share(1 + settings.workers, settings.threads))
     listener = listen(host, settings.port)
     client = jobs.connect(settings, hurried=True) if settings.redis_url else None
     if client is None:
         log.warning("REDIS_URL is not set: pictures are labeled on request, nothing is trained.")
+    app = create_app(settings, client=client)
     config = uvicorn.Config(
-        create_app(settings, client=client),
-        http=ReasonProtocol,
+        app,
+        http=PatientProtocol,
         ws="none",
+        limit_concurrency=_CONNECTIONS,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -155,10 +192,18 @@ def serve(settings: Settings, host: str = "0.0.0.0") -> None:
             "from that Label Studio only, and BASIC_AUTH_USER and BASIC_AUTH_PASS."
         )
     log.info("Serving on http://%s:%d", host, settings.port)
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, app.state.leave).run(sockets=[listener])
 
 
-def _add_routes(app: FastAPI, backend: Backend, on_event: Callable[[Event], None]) -> None:
+def _listener(on_event: Callable[[Event], None] | None, ears: Ears | None) -> Listener:
+    """What happens with an event and the secret that came with it."""
+    if on_event is None and ears is not None:
+        return ears.heard
+    take = on_event or log_event
+    return lambda event, _: take(event)
+
+
+def _add_routes(app: FastAPI, backend: Backend) -> None:
     @app.get("/")
     @app.get("/health")
     async def health() -> Event:
@@ -179,37 +224,37 @@ def _add_routes(app: FastAPI, backend: Backend, on_event: Callable[[Event], None
         body = await read_body(request, may_be_empty=True)
         return {"versions": await run_in_threadpool(backend.versions, body)}
 
+
+def _add_webhook(app: FastAPI, heard: Listener, ears: Ears | None) -> None:
     @app.post("/webhook")
-    async def webhook(request: Request, later: BackgroundTasks) -> Event:
-        later.add_task(_handle, on_event, await read_body(request))
-        return {"status": "ok"}
+    async def webhook(request: Request, later: BackgroundTasks) -> Response:
+        event, given = await read_body(request), request.headers.get(HEADER, "")
+        later.add_task(_handle, heard, event, given)
+        if ears is not None and await _refuses(ears, event, given):
+            text = f"The header {HEADER} of this project's webhook is missing or wrong."
+            return error_response(403, text, background=later)
+        return JSONResponse({"status": "ok"}, background=later)
 
 
-def _handle(on_event: Callable[[Event], None], event: Event) -> None:
+async def _refuses(ears: Ears, event: Event, given: str) -> bool:
+    """Whether it is sure in time; `heard` decides all the same."""
+    asked = asyncio.get_running_loop().run_in_executor(None, _surely_refuses, ears, event, given)
+    done, _ = await asyncio.wait([asked], timeout=_REFUSAL_SECONDS)
+    return bool(done) and asked.result()
+
+
+def _surely_refuses(ears: Ears, event: Event, given: str) -> bool:
     try:
-        on_event(event)
+        return ears.refuses(event, given)
+    except (redis.RedisError, DganError):
+        return False  # nothing can be marked either
+
+
+def _handle(heard: Listener, event: Event, given: str) -> None:
+    try:
+        heard(event, given)
     except Exception:
         log.exception("Event %s was not handled", event.get("action"))
-
-
-async def read_body(request: Request, may_be_empty: bool = False) -> Event:
-    """The JSON object of a request; raises HTTPException 400 or 413."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > _MAX_BODY:
-            raise HTTPException(
-                413, f"The body is over {_MAX_BODY // 2**20} MiB; send fewer tasks."
-            )
-    if may_be_empty and not data:
-        return {}
-    try:
-        body = await run_in_threadpool(json.loads, data)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"The body is not valid JSON: {error}.") from error
-    if not isinstance(body, dict):
-        raise HTTPException(400, "The body must be a JSON object.")
-    return body
 
 
 async def _answer_dgan_error(request: Request, error: Exception) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -45,11 +46,24 @@ def test_a_project_is_remembered_as_it_was_told(board: Board) -> None:
     assert board.connection(UID) is None
     board.remember(first)
     board.remember(second)
-    assert board.connection(UID) == first
-    assert board.connections() == [second, first]
+    assert board.connection(UID) == first.without_token()
+    assert board.connections() == [second, first.without_token()]
     board.remember(first.with_schema("<View></View>"))
     assert [c.schema for c in board.connections()] == ["<View/>", "<View></View>"]
     assert "secret" not in repr(first)
+
+
+def test_a_token_never_gets_to_redis(board: Board, client: redis.Redis) -> None:
+    board.remember(Connection(UID, "<View/>", "http://ls:8080", "secret"))
+    assert b"secret" not in client.hget("dgan:projects", UID)
+
+
+def test_a_project_that_an_older_release_remembered_is_known(
+    board: Board, client: redis.Redis
+) -> None:
+    told = {"uid": UID, "schema": "<View/>", "hostname": "h", "access_token": "secret"}
+    client.hset("dgan:projects", UID, json.dumps({**told, "extra_params": None}))
+    assert board.connection(UID) == Connection(UID, "<View/>", "h", "secret")
 
 
 def test_a_forgotten_project_leaves_no_key_behind(board: Board, client: redis.Redis) -> None:

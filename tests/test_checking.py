@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import redis
 
-from dgan_backend.labelstudio.doctor import Finding
+from dgan_backend.labelstudio.doctor import SECRET, Finding, State
 from dgan_backend.loop import work as work_module
 from dgan_backend.loop.bench import Bench
-from dgan_backend.loop.board import Board
+from dgan_backend.loop.board import ARMED, Board
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.outcome import FINDINGS
 from dgan_backend.loop.work import do
 from dgan_backend.settings import Settings
+from dgan_backend.vault import Vault, fingerprint
 
 UID = "17.1795491060"
 
 
 @pytest.mark.parametrize("config", ["<View/>", "no XML"], ids=["no labels", "broken"])
 def test_also_a_project_that_cannot_be_used_is_checked(
-    server: redis.Redis, monkeypatch: pytest.MonkeyPatch, config: str
+    server: redis.Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str
 ) -> None:
     server.flushdb()
     board, asked = Board(server), []
@@ -38,12 +40,62 @@ def test_also_a_project_that_cannot_be_used_is_checked(
     monkeypatch.setattr(work_module, "examine", examine)
     board.remember(Connection(UID, config))
     board.mark(UID, "check")
-    settings, sites = Settings(), SimpleNamespace(get=lambda project: f"site of {project.number}")
+    settings = Settings(model_dir=tmp_path)
+    secret = Vault(settings.models).webhook_secret(UID)
+    sites = SimpleNamespace(get=lambda project: f"site of {project.number}")
     nothing = cast(Any, None)
     do(Bench(settings, board, nothing, nothing, cast(Any, sites), nothing), UID, "check")
-    assert asked == [("site of 17", 17, {"settings": settings, "mend": True})]
+    assert asked == [("site of 17", 17, {"settings": settings, "mend": True, "secret": secret})]
     found = json.loads(board.noted(UID, FINDINGS))
     assert found == [
         {"check": "webhook", "state": "wrong", "text": "There is none.", "remedy": "Make one."}
     ]
     assert not board.unsettled(UID, "check") and not board.complaints(UID)
+
+
+@pytest.mark.parametrize(
+    ("state", "armed"), [("ok", True), ("fixed", True), ("wrong", False), ("unknown", False)]
+)
+def test_a_webhook_is_believed_by_its_secret_once_it_surely_carries_it(
+    server: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    state: State,
+    armed: bool,
+) -> None:
+    server.flushdb()
+    board, settings = Board(server), Settings(model_dir=tmp_path)
+    monkeypatch.setattr(
+        work_module, "examine", lambda *_, **__: [Finding(SECRET, state, "How it is.")]
+    )
+    board.remember(Connection(UID, "<View/>"))
+    board.note(UID, ARMED, "of another secret")
+    board.mark(UID, "check")
+    sites, nothing = SimpleNamespace(get=lambda _: None), cast(Any, None)
+    do(Bench(settings, board, nothing, nothing, cast(Any, sites), nothing), UID, "check")
+    secret = Vault(settings.models).known_webhook_secret(UID)
+    assert board.noted(UID, ARMED) == (fingerprint(secret) if armed else "")
+    told = json.loads(board.noted(UID, FINDINGS))
+    assert [finding["state"] for finding in told] == ([] if armed else [state])
+
+
+def test_where_no_secret_can_be_kept_that_is_told_and_all_else_looked_at(
+    server: redis.Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.flushdb()
+    board, asked = Board(server), []
+    (tmp_path / "models").write_text("a file, where the folder should be")
+
+    def examine(*_: object, **options: Any) -> list[Finding]:
+        asked.append(options["secret"])
+        return []
+
+    monkeypatch.setattr(work_module, "examine", examine)
+    board.remember(Connection(UID, "<View/>"))
+    board.mark(UID, "check")
+    settings = Settings(model_dir=tmp_path / "models")
+    sites, nothing = SimpleNamespace(get=lambda _: None), cast(Any, None)
+    do(Bench(settings, board, nothing, nothing, cast(Any, sites), nothing), UID, "check")
+    assert asked == [""] and not board.unsettled(UID, "check")
+    (complaint,) = board.complaints(UID)
+    assert complaint["text"].startswith("Webhooks are believed without a secret: ")

@@ -11,7 +11,7 @@ from dgan_backend.errors import DganError
 from dgan_backend.labelstudio import binding as binding_module
 from dgan_backend.labelstudio.binding import Binding, bind
 from dgan_backend.labelstudio.config import Label, LabelingConfig, labeling_config, parse_config
-from dgan_backend.labelstudio.project import Options, open_project, project_number
+from dgan_backend.labelstudio.project import Options, open_project, project_number, site_url
 from dgan_backend.partonomy import from_labels, load_partonomy
 
 TOONHEAD = load_partonomy("toonhead")
@@ -233,10 +233,32 @@ def test_a_version_of_an_older_config_is_bound_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("uid", "number"),
-    [("17.1795491060", 17), ("17", 17), (17, 17), (None, None), ("x", None), ("9" * 5000, None)],
-)
+    [("17.1795491060", 17), ("17", 17), (17, 17), (None, None), ("x", None), ("9" * 5000, None),
+     ("17.1/../../x", None), ("17.", None), ("\u0661", None)],
+)  # fmt: skip
 def test_project_number(uid: object, number: int | None) -> None:
     assert project_number(uid) == number
+
+
+def test_a_uid_that_would_be_a_path_is_none() -> None:
+    assert open_project("5.1/../../x", "").uid == ""
+    assert open_project("5.1795491060", "").uid == "5.1795491060"
+
+
+@pytest.mark.parametrize(
+    ("hostname", "url"),
+    [
+        ("http://ls:8080/", "http://ls:8080"),
+        ("https://ls.example/studio/", "https://ls.example/studio"),
+        ("http://10.0.0.1/latest/meta-data?x=", "http://10.0.0.1/latest/meta-data"),
+        ("http://10.0.0.1/a#", "http://10.0.0.1/a"),
+        ("file:///etc/passwd", ""),
+        ("//ls", ""),
+        (7, ""),
+    ],
+)
+def test_the_address_of_a_label_studio(hostname: object, url: str) -> None:
+    assert site_url(hostname) == url
 
 
 def test_a_project_that_cannot_be_used_keeps_the_reason() -> None:

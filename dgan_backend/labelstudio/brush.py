@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+MOST_BYTES = 32 * 2**20  # of a code; decoding takes ten times as much memory
+
 
 def encode(mask: npt.NDArray[np.bool_]) -> list[int]:
     """[H, W] bool -> bytes as ints; inside is opaque (alpha 255: 1 would be invisible)."""
@@ -27,6 +29,10 @@ def decode(code: Sequence[int], height: int, width: int) -> npt.NDArray[np.bool_
     """
     from label_studio_sdk.converter import brush
 
+    if not isinstance(code, (list, tuple, bytes)):  # of a number, `bytes` makes that many zeros
+        raise ValueError("its RLE is not a list of numbers from 0 to 255")
+    if len(code) > MOST_BYTES:
+        raise ValueError(f"its RLE has over {MOST_BYTES // 2**20} million numbers")
     try:
         data = bytes(code)
     except (TypeError, ValueError) as error:

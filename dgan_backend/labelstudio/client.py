@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.addresses import NoLinkLocal
 from dgan_backend.labelstudio.tokens import Token
 
 _PAGE = 100
@@ -45,7 +46,8 @@ class LabelStudioClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.trusted = trusted
-        self._http = httpx.Client(timeout=httpx.Timeout(timeout, connect=5.0))
+        transport = None if trusted else NoLinkLocal()
+        self._http = httpx.Client(timeout=httpx.Timeout(timeout, connect=5.0), transport=transport)
         self._token = Token(token, self._exchange)
 
     def __enter__(self) -> LabelStudioClient:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -21,10 +21,12 @@ from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError,
 from dgan_backend.labelstudio.config import parse_config
 from dgan_backend.records import is_own_version
 from dgan_backend.settings import Settings
+from dgan_backend.vault import HEADER, same
 
 State = Literal["ok", "fixed", "wrong", "unknown"]
 Row = Mapping[str, Any]
 
+SECRET = "webhook secret"  # the name of that check
 HEALTH_SECONDS = 1.0  # Label Studio's own patience
 LARGE_PIXELS = 8_000_000  # each brush region is width x height x 4 bytes in the browser
 _TASKS_LOOKED_AT = 10
@@ -57,7 +59,8 @@ class Case:
     """One project and its connection to this backend, as Label Studio's API describes them.
 
     row: this backend among the project's ML backends. webhooks: all of the project's. hand: the
-    site where things are to be mended, None where they are only looked at.
+    site where things are to be mended, None where they are only looked at. secret: what the
+    webhook has to carry; "" where it is not known.
     """
 
     site: LabelStudioClient
@@ -67,6 +70,7 @@ class Case:
     webhooks: Sequence[Row]
     settings: Settings
     hand: LabelStudioClient | None
+    secret: str = field(default="", repr=False)
 
     @property
     def number(self) -> int:
@@ -101,6 +105,16 @@ class Case:
             return ""
         return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the webhook has to bring along."""
+        wanted = {"Authorization": self.password, HEADER: self.secret}
+        return {name: value for name, value in wanted.items() if value}
+
+    def anew(self) -> Case:
+        """With the webhooks as they are by now."""
+        return replace(self, webhooks=self.site.webhooks(self.number))
+
 
 def examine(
     site: LabelStudioClient,
@@ -109,11 +123,13 @@ def examine(
     settings: Settings | None = None,
     url: str = "",
     mend: bool = False,
+    secret: str = "",
 ) -> list[Finding]:
     """Look at a project, and with `mend` repair what can be repaired.
 
     settings: the backend's own (user and password are compared). url: the backend's address as
     it stands in Label Studio; without, the project's backend that serves a version of ours.
+    secret: what the project's webhook has to carry; without, that is not looked at.
     Raises LabelStudioError when Label Studio cannot be reached.
     """
     settings = settings or Settings()
@@ -130,7 +146,8 @@ def examine(
     row = find_backend(backends, project, url)
     findings.append(connection(backends, row, url))
     if row is not None:
-        case = Case(site, about, row, backends, site.webhooks(project), settings, hand)
+        webhooks = site.webhooks(project)
+        case = Case(site, about, row, backends, webhooks, settings, hand, secret)
         findings += _of_backend(case)
     return [*findings, slow_lists(about, hand), large_pictures(site, about)]
 
@@ -138,9 +155,11 @@ def examine(
 def _of_backend(case: Case) -> list[Finding]:
     checks = [backend_state(case), health(case), webhook(case)]
     if checks[-1].state == "fixed":  # what was moved may have other faults
-        case = replace(case, webhooks=case.site.webhooks(case.number))
+        case = case.anew()
     if case.hooks:
         checks += [duplicates(case), delivery(case), password(case)]
+        if case.secret:
+            checks.append(secret(case.anew() if checks[-1].state == "fixed" else case))
     return [*checks, *strays(case), prelabels(case), title(case)]
 
 
@@ -282,7 +301,7 @@ def webhook(case: Case) -> Finding:
         "url": case.hook_address,
         "send_payload": True,
         "send_for_all_actions": True,
-        "headers": {"Authorization": case.password} if case.password else {},
+        "headers": case.headers,
     }
     text = f"There is no webhook to {where}, so the backend hears of no annotation."
     return _mended(case.hand, check, text, "POST", "/api/webhooks/", body)
@@ -335,6 +354,18 @@ def password(case: Case) -> Finding:
     )
     body = _keeping(hook, headers={**others, "Authorization": case.password})
     return _mended(case.hand, check, text, "PATCH", _hook(hook), body)
+
+
+def secret(case: Case) -> Finding:
+    """Label Studio signs nothing, so this is what the backend knows its webhook by."""
+    hook = case.hooks[0]
+    others = {k: v for k, v in hook["headers"].items() if k.lower() != HEADER.lower()}
+    given = [str(v) for k, v in hook["headers"].items() if k.lower() == HEADER.lower()]
+    if len(given) == 1 and same(given[0], case.secret):
+        return Finding(SECRET, "ok", f"It is carried (the header {HEADER}).")
+    text = f"The webhook does not carry the backend's secret (the header {HEADER})."
+    body = _keeping(hook, headers={**others, HEADER: case.secret})
+    return _mended(case.hand, SECRET, text, "PATCH", _hook(hook), body)
 
 
 def strays(case: Case) -> list[Finding]:

@@ -9,8 +9,6 @@ anew; and the token goes to Label Studio's own scheme, host and port only.
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +17,17 @@ from functools import lru_cache
 
 import httpx
 
+from dgan_backend.labelstudio.addresses import (
+    Address,
+    LinkLocalError,
+    is_public,
+    pinned,
+    port_of,
+    resolve,
+)
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError, refused_token, say
 
 _MAX_REDIRECTS = 5
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class FetchError(Exception):
@@ -57,6 +61,8 @@ def fetch(
                 url = target
     except LabelStudioError as error:
         raise UnreachableError(f"cannot be fetched: {str(error).rstrip('.')}") from error
+    except LinkLocalError as error:
+        raise FetchError(f"cannot be fetched: {error}") from error
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise UnreachableError(f"cannot be fetched ({say(error)}); check the URL") from error
     raise FetchError(f"was redirected more than {_MAX_REDIRECTS} times; give its final URL")
@@ -70,18 +76,11 @@ def _open(
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise FetchError("is no http or https URL; import the picture or give such a URL")
     if site is not None and site.owns(url):
-        if not site.trusted:
-            _refuse_link_local(parsed)
         with site.stream(url) as response:
             yield response
         return
     address = _checked_address(parsed, allowed_hosts)
-    request = _client().build_request(
-        "GET",
-        parsed.copy_with(host=address),
-        headers={"Host": parsed.netloc.decode("ascii")},
-        extensions={"sni_hostname": parsed.host},  # the certificate is checked against it, too
-    )
+    request = pinned(_client().build_request("GET", parsed), address)
     response = _client().send(request, stream=True)
     try:
         yield response
@@ -132,46 +131,23 @@ def _read(response: httpx.Response, limits: Limits, deadline: float) -> bytes:
     return bytes(data)
 
 
-def _checked_address(url: httpx.URL, allowed_hosts: tuple[str, ...]) -> str:
+def _checked_address(url: httpx.URL, allowed_hosts: tuple[str, ...]) -> Address:
     """One address of the host, after all of them were checked."""
     addresses = _resolve(url)
-    allowed = {url.host.lower(), f"{url.host.lower()}:{_port(url)}"} & set(allowed_hosts)
-    refused = [address for address in addresses if not _is_public(address)]
+    allowed = {url.host.lower(), f"{url.host.lower()}:{port_of(url)}"} & set(allowed_hosts)
+    refused = [address for address in addresses if not is_public(address)]
     if refused and not allowed:
         raise FetchError(
             f"is at {url.host}, a private address ({refused[0]}) that task data must not point "
             "to; if that is intended, add the host to ALLOWED_IMAGE_HOSTS"
         )
-    return str(addresses[0])
+    return addresses[0]
 
 
 def _resolve(url: httpx.URL) -> list[Address]:
     try:
-        found = socket.getaddrinfo(url.host, _port(url), type=socket.SOCK_STREAM)
+        return resolve(url)
     except OSError as error:
         raise UnreachableError(
             f"is at {url.host}, which is not found ({error.strerror})"
         ) from error
-    # IPv4 first: containers often have no IPv6 route.
-    names = sorted({str(entry[4][0]).partition("%")[0] for entry in found}, key=lambda n: ":" in n)
-    return [ipaddress.ip_address(name) for name in names]
-
-
-def _port(url: httpx.URL) -> int:
-    return url.port or (443 if url.scheme == "https" else 80)
-
-
-def _is_public(address: Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return _is_public(inner)
-    return address.is_global and not address.is_multicast
-
-
-def _refuse_link_local(url: httpx.URL) -> None:
-    """A host name from /setup may be private, but never the cloud's metadata address."""
-    if any(address.is_link_local for address in _resolve(url)):
-        raise FetchError(f"is at {url.host}, a link-local address; set LABEL_STUDIO_URL instead")

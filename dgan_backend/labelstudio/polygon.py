@@ -65,8 +65,13 @@ def rings(
     return sorted(found, key=lambda ring: -ring.area)  # stable: parents stay before their parts
 
 
+MOST_CROSSINGS = 20_000_000  # of edges and rows of pixels; drawn polygons have thousands
+
+
 def rasterize(points: Points, height: int, width: int) -> Mask:
-    """[P, 2] float64 x and y in pixels -> [H, W] bool: pixels whose centre is inside."""
+    """[P, 2] float64 x and y in pixels -> [H, W] bool: pixels whose centre is inside. Raises
+    ValueError when the edges cross too many rows."""
+    points = points.clip(-1e9, 1e9)  # far outside; differences of larger ones are not numbers
     start, end = points, np.roll(points, -1, axis=0)
     sign = np.sign(end[:, 1] - start[:, 1]).astype(np.int64)
     top = np.minimum(start[:, 1], end[:, 1])
@@ -74,6 +79,8 @@ def rasterize(points: Points, height: int, width: int) -> Mask:
     first = np.clip(np.ceil(top - 0.5), 0, height).astype(np.int64)
     last = np.clip(np.ceil(bottom - 0.5), 0, height).astype(np.int64)
     count = last - first  # rows whose centre line the edge crosses
+    if int(count.sum()) > MOST_CROSSINGS:
+        raise ValueError(f"its {len(points)} points cross the picture too often")
     edge = np.repeat(np.arange(len(points)), count)
     row = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])

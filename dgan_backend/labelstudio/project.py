@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,8 @@ import httpx
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.binding import Binding, bind
 from dgan_backend.labelstudio.config import parse_config
+
+_UID = r"\d{1,18}(\.\d{1,18})?"  # it becomes part of names of files
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def open_project(
     uid: `"<id>.<creation time>"` as Label Studio sends it, or the id
     """
     number = project_number(uid)
-    url = _site_url(hostname)
+    url = site_url(hostname)
     token = access_token if isinstance(access_token, str) else ""
     try:
         config = parse_config(label_config if isinstance(label_config, str) else "")
@@ -115,7 +118,7 @@ def open_project(
 
 
 def _uid(uid: object) -> str:
-    return uid if isinstance(uid, str) and "." in uid else ""
+    return uid if isinstance(uid, str) and "." in uid and re.fullmatch(_UID, uid, re.ASCII) else ""
 
 
 def project_uid(about: Mapping[str, Any]) -> str:
@@ -130,8 +133,8 @@ def project_uid(about: Mapping[str, Any]) -> str:
 
 def project_number(uid: object) -> int | None:
     """17 of "17.1795491060", "17" or 17; None when there is no number."""
-    text = str(uid if uid is not None else "").partition(".")[0]
-    return int(text) if text.isdecimal() and len(text) < 19 else None
+    text = str(uid if uid is not None else "")
+    return int(text.partition(".")[0]) if re.fullmatch(_UID, text, re.ASCII) else None
 
 
 def is_project(uid: str, about: Mapping[str, Any]) -> bool:
@@ -141,13 +144,18 @@ def is_project(uid: str, about: Mapping[str, Any]) -> bool:
     return created in ("", "0") or project_uid(about) == uid
 
 
-def _site_url(hostname: object) -> str:
-    """Label Studio's address without a slash at its end; empty when it is no http(s) URL."""
+def site_url(hostname: object) -> str:
+    """Label Studio's address without a slash at its end; empty when it is no http(s) URL.
+
+    Paths are appended to it, so it has nothing behind its own path.
+    """
     try:
         url = httpx.URL(hostname) if isinstance(hostname, str) else httpx.URL("")
     except (httpx.InvalidURL, UnicodeError):
         return ""
-    return str(url).rstrip("/") if url.scheme in ("http", "https") and url.host else ""
+    if url.scheme not in ("http", "https") or not url.host:
+        return ""
+    return str(url.copy_with(query=None, fragment=None)).rstrip("/")
 
 
 def read_extra_params(value: object) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio import bitmask, brush, polygon
 from dgan_backend.labelstudio.binding import Binding
+from dgan_backend.pictures import MAX_PIXELS
 from dgan_backend.records import Segmentation
 
 SPECKS = 20_000  # polygons leave out islands below this fraction of the picture
@@ -131,6 +132,11 @@ def to_label_map(
     Regions of other tags (choices, boxes ...) and of other pictures are passed over. Raises
     DganError that names the region and its label when its size, label or mask cannot be used.
     """
+    if height * width > MAX_PIXELS:
+        raise DganError(
+            f"A picture of {width} x {height} pixels is too large; use one of up to "
+            f"{MAX_PIXELS / 1e6:g} million."
+        )
     labels = np.zeros((height, width), dtype=np.uint8)
     painted = np.zeros((height, width), dtype=bool)
     for region in regions:

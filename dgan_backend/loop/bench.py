@@ -12,6 +12,7 @@ from dgan_backend.loop.twins import Twins
 from dgan_backend.predictor import Predictor
 from dgan_backend.registry import Registry
 from dgan_backend.settings import Settings
+from dgan_backend.vault import Vault
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Bench:
     predictor: Predictor
     sites: Sites
     twins: Twins
+
+    @property
+    def vault(self) -> Vault:
+        return Vault(self.settings.models)
 
     @classmethod
     def open(cls, settings: Settings, client: redis.Redis) -> Bench:

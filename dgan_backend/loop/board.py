@@ -20,11 +20,13 @@ from typing import Any, Literal
 import redis
 from redis.exceptions import LockError
 
+from dgan_backend.logs import REQUEST
 from dgan_backend.loop.connection import Connection
 
 Work = Literal["train", "label", "check", "make"]
 WORKS: tuple[Work, ...] = ("train", "label", "check", "make")  # the first is the most urgent
 SPELLED = "spelled"  # note of what all predictions are written with; "" while that is not sure
+ARMED = "armed"  # note of the secret, by its fingerprint, that a webhook surely carries; or ""
 LEASE_SECONDS = 10.0
 _RENEWALS = 4  # in a lease's time
 _ERRORS = 20  # kept for each project
@@ -129,7 +131,7 @@ class Board:
         """All about a project."""
         hashes = [
             "projects",
-            *(f"{kind}:{work}" for work in WORKS for kind in ("marks", "done", "marked")),
+            *(f"{kind}:{work}" for work in WORKS for kind in ("marks", "done", "marked", "asked")),
         ]
         for name in hashes:
             self._redis.hdel(_PREFIX + name, uid)
@@ -151,8 +153,15 @@ class Board:
     def mark(self, uid: str, work: Work) -> None:
         """There is work of that kind; failures before it do not keep it waiting."""
         self._redis.hset(f"{_PREFIX}marked:{work}", uid, str(time.time()))
+        if request := REQUEST.get():
+            self._redis.hset(f"{_PREFIX}asked:{work}", uid, request)
         self._redis.hincrby(f"{_PREFIX}marks:{work}", uid, 1)
         self._redis.delete(f"{_PREFIX}wait:{work}:{uid}")
+
+    def asked_by(self, uid: str, work: Work) -> str:
+        """The id of the last request that a mark came of; "" = of none."""
+        found = self._redis.hget(f"{_PREFIX}asked:{work}", uid)
+        return "" if found is None else _text(found)
 
     def marks(self, uid: str, work: Work) -> int:
         return int(self._redis.hget(f"{_PREFIX}marks:{work}", uid) or 0)
@@ -251,6 +260,17 @@ class Board:
         found = self._redis.hget(f"{_PREFIX}notes:{uid}", key)
         return "" if found is None else _text(found)
 
+    # How jobs end
+
+    def count(self, work: Work, outcome: str) -> None:
+        """A job of any project has ended so."""
+        self._redis.hincrby(_PREFIX + "outcomes", f"{work}:{outcome}", 1)
+
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """(kind of work, outcome) -> how often."""
+        found = self._redis.hgetall(_PREFIX + "outcomes")
+        return {_pair(_text(key)): int(count) for key, count in found.items()}
+
     # What people are told
 
     def tell(self, uid: str, work: Work, progress: Progress | None) -> None:
@@ -311,6 +331,11 @@ if now ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'EX', 86400)
 return 1
 """
+
+
+def _pair(text: str) -> tuple[str, str]:
+    work, _, outcome = text.partition(":")
+    return work, outcome
 
 
 def _text(value: Any) -> str:

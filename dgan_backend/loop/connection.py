@@ -16,7 +16,8 @@ from dgan_backend.records import is_own_version
 class Connection:
     """uid: `"17.1795491060"`, number and time of creation, which tells installations apart.
     schema: the labeling config. hostname, access_token: Label Studio's address and the legacy
-    token of the project's creator. extra_params: as Label Studio sent them."""
+    token of the project's creator, which is in the vault and not in the JSON. extra_params: as
+    Label Studio sent them."""
 
     uid: str
     schema: str
@@ -57,8 +58,12 @@ class Connection:
         """With the labeling config as it is now."""
         return replace(self, schema=schema)
 
+    def without_token(self) -> Connection:
+        """What may lie on Redis."""
+        return replace(self, access_token="")
+
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps(asdict(self.without_token()))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Connection:

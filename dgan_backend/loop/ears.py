@@ -13,10 +13,12 @@ from typing import Any
 
 import redis
 
-from dgan_backend.labelstudio.project import project_uid
-from dgan_backend.loop.board import WORKS, Board, Work
+from dgan_backend.errors import DganError
+from dgan_backend.labelstudio.project import project_uid, site_url
+from dgan_backend.loop.board import ARMED, WORKS, Board, Work
 from dgan_backend.loop.connection import Connection
 from dgan_backend.records import PENDING
+from dgan_backend.vault import HEADER, Vault, fingerprint, same
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +33,17 @@ WORK_OF: Mapping[str, tuple[Work, ...]] = {
     "TASKS_DELETED": ("train",),
 }
 _CHECKED_SECONDS = 600.0  # a version that is announced makes Label Studio call /setup as well
+_REFUSED_SECONDS = 30.0  # between two checks that refused webhooks ask for
+_START_TRAINING = "START_TRAINING"  # Label Studio sends it by itself, with no webhook's headers
 _AFTER = 20.0  # seconds until Label Studio has surely stored what /predict answered
 
 
 class Ears:
-    """kick: called when there are new marks."""
+    """kick: called when there are new marks. vault: where the tokens of /setup are kept, and what
+    webhooks are known by; without one all are believed."""
 
-    def __init__(self, board: Board, kick: Callable[[], None]) -> None:
-        self._board, self._kick = board, kick
+    def __init__(self, board: Board, kick: Callable[[], None], vault: Vault | None = None) -> None:
+        self._board, self._kick, self._vault = board, kick, vault
 
     def connected(self, body: Mapping[str, Any]) -> None:
         """A /setup: a new project, or one with another config, is looked at from scratch; of any
@@ -46,9 +51,13 @@ class Ears:
         connection = Connection.of(body)
         if connection.number is None:
             return
+        with _unharmed():  # before there is a job that needs it
+            if self._vault is not None and connection.access_token:
+                hostname = site_url(connection.hostname)
+                self._vault.keep_token(connection.uid, hostname, connection.access_token)
         with _unharmed():
             known = self._board.connection(connection.uid)
-            if known != connection:
+            if known != connection.without_token():
                 self._board.remember(connection)
             now = connection.schema, connection.extra_params
             if known is None or now != (known.schema, known.extra_params):
@@ -63,13 +72,54 @@ class Ears:
             return {connection.uid for connection in self._board.connections()}
         return set()
 
-    def heard(self, event: Mapping[str, Any]) -> None:
-        """A webhook's event, or Start Training."""
+    def refuses(self, event: Mapping[str, Any], given: str) -> bool:
+        """Whether an event is not believed: the webhook of each project that it may be of surely
+        carries a secret, and this is none of them. given: the secret that came with it."""
+        uids = self._possible(event)
+        return bool(uids) and not any(self._believes(uid, event, given) for uid in uids)
+
+    def _possible(self, event: Mapping[str, Any]) -> list[str]:
+        action, project = event.get("action"), event.get("project")
+        if not (isinstance(action, str) and action in WORK_OF and isinstance(project, Mapping)):
+            return []
+        return self._uids(project)
+
+    def _believes(self, uid: str, event: Mapping[str, Any], given: str) -> bool:
+        if self._vault is None or event.get("action") == _START_TRAINING:
+            return True
+        try:
+            if same(given, self._vault.known_webhook_secret(uid)):
+                return True
+            secret = self._vault.known_webhook_secret(uid, anew=True)
+        except DganError as error:
+            log.warning("A webhook is believed without its secret: %s", error)
+            return True
+        armed = bool(secret) and self._board.noted(uid, ARMED) == fingerprint(secret)
+        return not armed or same(given, secret)
+
+    def _refused(self, uid: str, number: object) -> None:
+        """It may be Label Studio's all the same, on a webhook that somebody changed."""
+        log.warning(
+            "An event of project %s was refused: it came without the secret that its webhook "
+            "carries (the header %s). The webhook is checked, and what changed is found anyway.",
+            number,
+            HEADER,
+        )
+        if self._board.marked_ago(uid, "check") > _REFUSED_SECONDS:
+            self._mark([uid], ("check",))
+
+    def heard(self, event: Mapping[str, Any], given: str = "") -> None:
+        """A webhook's event, or Start Training. given: the secret that came with it."""
         action, project = event.get("action"), event.get("project")
         works = WORK_OF.get(action) if isinstance(action, str) else None
         if works and isinstance(project, Mapping):
             with _unharmed():
-                uids = self._uids(project)
+                uids = []
+                for uid in self._uids(project):
+                    if self._believes(uid, event, given):
+                        uids.append(uid)
+                    else:
+                        self._refused(uid, project.get("id"))
                 if action == "PROJECT_UPDATED":
                     uids = [uid for uid in uids if self._has_other_labels(uid, project)]
                 self._mark(uids, works)
@@ -147,3 +197,5 @@ def _unharmed() -> Iterator[None]:
         yield
     except redis.RedisError as error:
         log.warning("Redis cannot be reached (%s); what is missed now is found later.", error)
+    except DganError as error:
+        log.warning("%s What is missed now is found later.", error)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import redis
@@ -27,6 +28,16 @@ _NO_WORKER = (
     "one with `dgan-backend worker`."
 )
 _NO_REDIS = "REDIS_URL is not set: nothing is trained, and pictures are labeled on request only."
+
+
+@dataclass(frozen=True)
+class Brief:
+    """A connected project in a line. trained_at: when its last training ended (Unix s), 0 = there
+    was none."""
+
+    uid: str
+    version: str
+    trained_at: float
 
 
 class Status:
@@ -65,6 +76,21 @@ class Status:
             which = f"project {project}" if project else "a project"
             problems.append(f"No Label Studio has connected {which} to this backend.")
         return {"task": task, "problems": problems, "answers": found}
+
+    def brief(self) -> list[Brief]:
+        """All connected projects."""
+
+        def look(overview: Overview) -> list[Brief]:
+            return [
+                Brief(
+                    connection.uid,
+                    self._predictor.version(connection.open()),
+                    float(overview.outcome(connection.uid).get("time") or 0.0),
+                )
+                for connection in overview.connections
+            ]
+
+        return self._look(look)[0]
 
     def pause(self, uid: str, paused: bool) -> bool:
         """False when there is no such project. Raises redis.RedisError."""

@@ -34,7 +34,8 @@ class Sweeper:
     enqueue: a project's uid, a kind of work and a job's id -> a job in the queue. state_of: a
     job's id -> its state and the seconds since it began. site: a project -> its Label Studio.
     version: a project -> the version that serves it, "" when there is none. look_seconds: how
-    often each Label Studio is asked for what no webhook told.
+    often each Label Studio is asked for what no webhook told. forgotten: called with the uid of a
+    project that is gone.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class Sweeper:
         site: Callable[[Project], LabelStudioClient | None],
         version: Callable[[Project], str],
         look_seconds: float = 60.0,
+        forgotten: Callable[[str], None] = lambda uid: None,
     ) -> None:
         self._board, self._enqueue, self._state_of = board, enqueue, state_of
         self._site, self._version = site, version
-        self._look_seconds = look_seconds
+        self._look_seconds, self._forgotten = look_seconds, forgotten
         self._looked: dict[str, float] = {}
         self._kicked, self._ended = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
@@ -149,6 +151,7 @@ class Sweeper:
             if error.status == 404:
                 log.warning("%s is not in Label Studio any more; it is forgotten.", project.name)
                 board.forget(uid)
+                self._forgotten(uid)
             else:
                 log.warning("%s: %s", project.name, error)
         except DganError as error:

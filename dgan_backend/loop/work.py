@@ -17,12 +17,12 @@ from typing import Any
 from dgan_backend.errors import DganError
 from dgan_backend.inversion.latents import latents_of
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
-from dgan_backend.labelstudio.doctor import examine
+from dgan_backend.labelstudio.doctor import SECRET, examine
 from dgan_backend.labelstudio.images import load_image
 from dgan_backend.labelstudio.project import Project, is_project
 from dgan_backend.labelstudio.regions import fits
 from dgan_backend.loop.bench import Bench
-from dgan_backend.loop.board import SPELLED, Lease, Progress, Work
+from dgan_backend.loop.board import ARMED, SPELLED, Lease, Progress, Work
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.ears import why_empty
 from dgan_backend.loop.labeling import Labeler
@@ -32,6 +32,7 @@ from dgan_backend.loop.outcome import FINDINGS, NOTE, outcome
 from dgan_backend.loop.stopping import STOPS, Due, Gone, MakesWay, Outdated, checking, giving_way
 from dgan_backend.loop.training import Training, read_corrections
 from dgan_backend.pictures import Picture
+from dgan_backend.vault import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +63,21 @@ def do(bench: Bench, uid: str, work: Work) -> None:
         try:
             bodies[work](bench, connection, lease)
             bench.board.succeeded(uid, work)
+            bench.board.count(work, "done")
         except STOPS as error:
             log.info("Project %s: %s", connection.number, error)
+            bench.board.count(work, "stopped")
         except DganError as error:
             log.warning("Project %s: %s", connection.number, error)
             bench.board.complain(uid, str(error))
             bench.board.failed(uid, work)
+            bench.board.count(work, "failed")
         except Exception as error:
             bench.board.complain(
                 uid, f"The backend failed ({error!r}); the worker's log says where."
             )
             bench.board.failed(uid, work)
+            bench.board.count(work, "broke")
             raise
         finally:
             bench.board.tell(uid, work, None)
@@ -219,10 +224,24 @@ def _check(bench: Bench, connection: Connection, lease: Lease) -> None:
     """What Label Studio gets wrong about the project without a word: mended, or told."""
     project, board = connection.open(), bench.board
     site, marks = bench.sites.get(project), board.marks(connection.uid, "check")
-    found = examine(site, _number(project), settings=bench.settings, mend=True)
+    secret = _webhook_secret(bench, connection.uid)
+    found = examine(site, _number(project), settings=bench.settings, mend=True, secret=secret)
     lease.check()
-    board.note(connection.uid, FINDINGS, json.dumps([asdict(f) for f in found if f.state != "ok"]))
+    carried = any(f.check == SECRET and f.state in ("ok", "fixed") for f in found)
+    board.note(connection.uid, ARMED, fingerprint(secret) if carried else "")
+    # Label Studio makes webhooks without the secret: that it was set now is no news.
+    news = [f for f in found if f.state != "ok" and (f.check, f.state) != (SECRET, "fixed")]
+    board.note(connection.uid, FINDINGS, json.dumps([asdict(f) for f in news]))
     board.settle(connection.uid, "check", marks)
+
+
+def _webhook_secret(bench: Bench, uid: str) -> str:
+    """ "" where none can be kept; then webhooks are believed without."""
+    try:
+        return bench.vault.webhook_secret(uid)
+    except DganError as error:
+        bench.board.complain(uid, f"Webhooks are believed without a secret: {error}")
+        return ""
 
 
 def _make(bench: Bench, connection: Connection, lease: Lease) -> None:
@@ -264,17 +283,22 @@ def _open(bench: Bench, connection: Connection) -> tuple[Project, LabelStudioCli
         now = site.project(_number(project))
     except LabelStudioError as error:
         if error.status == 404:
-            bench.board.forget(connection.uid)
+            _forget(bench, connection.uid)
             raise Gone(f"{project.name} is not in Label Studio any more.") from error
         raise
     bench.board.note(connection.uid, "title", str(now.get("title") or ""))
     if not is_project(connection.uid, now):
-        bench.board.forget(connection.uid)
+        _forget(bench, connection.uid)
         raise Gone(f"The number of {project.name} is another project's now, at {site.url}.")
     fresh = connection.with_schema(str(now.get("label_config") or connection.schema)).open()
     if fresh.binding is None:
         raise DganError(fresh.problem)
     return fresh, site
+
+
+def _forget(bench: Bench, uid: str) -> None:
+    bench.board.forget(uid)
+    bench.vault.forget(uid)
 
 
 def _number(project: Project) -> int:

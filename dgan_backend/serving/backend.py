@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 _FETCHERS = 4  # tasks of all requests in work at a time; only one of them computes
 _SMART_TOOLS = 2  # answers to people who wait for them; they come before all tasks
 _MAX_PROJECTS = 1000
+_LAST_SECONDS = 3.0  # for what is computed when the process is to end
 Body = dict[str, Any]
 
 
@@ -64,6 +66,18 @@ class Backend:
         self._known: dict[str, Body] = {}  # the last /setup of each project, newest last
         self._pool = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="predict")
         self._smart_pool = ThreadPoolExecutor(_SMART_TOOLS, thread_name_prefix="smart")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._leaving = asyncio.Event()
+
+    def begin(self) -> None:
+        """Called in the event loop that requests are answered in."""
+        self._loop = asyncio.get_running_loop()
+
+    def leave(self) -> None:
+        """The process is to end: tasks that are not computed in a moment are handed back, to a
+        job or to Label Studio, which asks for them again. Any thread may call this."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._leaving.set)
 
     def close(self) -> None:
         for pool in (self._pool, self._smart_pool):
@@ -136,19 +150,31 @@ class Backend:
         async def answer(index: int) -> None:
             async with places:
                 loop = asyncio.get_running_loop()
+                context = contextvars.copy_context()  # what is logged says of which request
                 entries[index] = await loop.run_in_executor(
-                    self._pool, model.predict_task, tasks[index]
+                    self._pool, context.run, model.predict_task, tasks[index]
                 )
 
         jobs = [asyncio.ensure_future(answer(index)) for index in range(len(tasks))]
         if jobs:
-            _, late = await asyncio.wait(jobs, timeout=self._deadline)
-            for job in late:
-                job.cancel()
+            await self._until_done_or_late(asyncio.gather(*jobs, return_exceptions=True))
         return [
             model.postponed(task, self._ears is not None) if entry is None else entry
             for task, entry in zip(tasks, entries, strict=True)
         ]
+
+    async def _until_done_or_late(self, computing: asyncio.Future[Any]) -> None:
+        """Late: after the deadline, or a moment after `leave`. What is late is cancelled."""
+        leaving = asyncio.ensure_future(self._leaving.wait())
+        try:
+            done, _ = await asyncio.wait(
+                (computing, leaving), timeout=self._deadline, return_when=asyncio.FIRST_COMPLETED
+            )
+            if leaving in done and computing not in done:
+                await asyncio.wait([computing], timeout=_LAST_SECONDS)
+        finally:
+            leaving.cancel()
+            computing.cancel()
 
     def _model(self, body: Body, config: Any, known: Body) -> DganModel:
         return DganModel(

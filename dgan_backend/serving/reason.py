@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
@@ -25,11 +26,15 @@ def reason_header(text: str) -> dict[str, str]:
     return {HEADER: line.encode("latin-1", "replace").decode("latin-1")}
 
 
-def error_response(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """`{"detail": text}`, and the text as reason phrase."""
-    return JSONResponse(
-        {"detail": text}, status, headers={**(headers or {}), **reason_header(text)}
-    )
+def error_response(
+    status: int,
+    text: str,
+    headers: dict[str, str] | None = None,
+    background: BackgroundTask | None = None,
+) -> JSONResponse:
+    """`{"detail": text}`, and the text as reason phrase. background: what is done then."""
+    told = {**(headers or {}), **reason_header(text)}
+    return JSONResponse({"detail": text}, status, headers=told, background=background)
 
 
 def with_reason(data: bytes) -> bytes:

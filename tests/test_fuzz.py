@@ -1,0 +1,144 @@
+"""The HTTP contract under fire: no 500, no hang, nobody asked who may not be, no growth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+import schemathesis
+from hypothesis import HealthCheck, given
+from hypothesis import settings as rules
+from hypothesis import strategies as st
+
+from dgan_backend.serving.contract import contract
+from dgan_backend.settings import Settings
+from tests.fuzzing import Sent, mutated, real_requests
+from tests.labeling import TinyRegistry
+from tests.sites import Answer, Site, serving
+from tests.test_server import backend
+
+QUICK, MANY = 100, 5_000  # requests of each of the two kinds
+PATIENCE = 20.0  # seconds; no answer takes a tenth of it on a machine with nothing else to do
+_RULES = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+}
+
+
+@pytest.fixture(scope="module")
+def forbidden() -> Iterator[Site]:
+    """A site at a private address."""
+    with serving(lambda seen: Answer(b"secret")) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def client(registry: TinyRegistry, server: redis.Redis) -> Iterator[httpx.Client]:
+    """A backend that trains nothing, but has a Redis to note in."""
+    server.flushdb()
+    # An admin has said where Label Studio is; else /setup may name a private address.
+    settings = Settings(
+        model_dir=Path(registry._model_dir),
+        label_studio_url="http://127.0.0.1:1",
+        sweep_seconds=3600,
+    )
+    with backend(registry, settings, client=server) as client:
+        client.timeout = httpx.Timeout(PATIENCE)
+        yield client
+
+
+def check(sent: Sent, answer: httpx.Response) -> None:
+    """What holds for every answer."""
+    about = f"{sent.method} {sent.path} {str(sent.body)[:500]}: {answer.status_code}"
+    assert answer.status_code < 500, about
+    if answer.status_code >= 400:
+        assert answer.json()["detail"], about
+    elif sent.path == "/predict":
+        tasks = sent.body["tasks"]
+        entries = answer.json()["results"]
+        assert len(entries) == len(tasks), about
+        assert all("model_version" in entry and 0 <= entry["score"] <= 1 for entry in entries)
+
+
+def test_real_requests_are_answered(client: httpx.Client) -> None:
+    for sent in real_requests():
+        assert sent.to(client).status_code == 200, sent.path
+
+
+def fire_mutations(client: httpx.Client, forbidden: Site, count: int, derandomize: bool) -> None:
+    asked = len(forbidden.seen)
+
+    @rules(max_examples=count, derandomize=derandomize, **_RULES)  # type: ignore[arg-type]
+    @given(mutated(forbidden.url))
+    def fire(sent: Sent) -> None:
+        check(sent, sent.to(client))
+
+    fire()
+    assert len(forbidden.seen) == asked
+    assert client.get("/health").status_code == 200
+
+
+def fire_contract(client: httpx.Client, count: int, derandomize: bool) -> None:
+    """By the OpenAPI document; an equal share of requests for each of its operations."""
+    found = schemathesis.openapi.from_dict(contract())
+    operations = [result.ok() for result in found.get_all_operations()]
+    each = max(1, count // len(operations))
+    for operation in operations:
+
+        @rules(max_examples=each, derandomize=derandomize, **_RULES)  # type: ignore[arg-type]
+        @given(operation.as_strategy())
+        def fire(case: object) -> None:
+            answer = case.call(base_url=str(client.base_url), timeout=PATIENCE)  # type: ignore[attr-defined]
+            assert answer.status_code < 500, case
+
+        fire()
+    assert client.get("/health").status_code == 200
+
+
+def fire_noise(client: httpx.Client, count: int) -> None:
+    """Bodies that are no JSON, or no object."""
+
+    @rules(max_examples=count, derandomize=True, **_RULES)  # type: ignore[arg-type]
+    @given(
+        st.sampled_from(["/setup", "/predict", "/webhook", "/versions", "/status/pause"]),
+        st.binary(max_size=200) | st.sampled_from([b"[" * 100_000, b'{"a":' * 50_000, b"1" * 5000]),
+    )
+    def fire(path: str, body: bytes) -> None:
+        assert Sent("POST", path, body).to(client).status_code < 500
+
+    fire()
+
+
+def test_mutated_requests(client: httpx.Client, forbidden: Site) -> None:
+    fire_mutations(client, forbidden, QUICK, derandomize=True)
+
+
+def test_the_contract(client: httpx.Client) -> None:
+    fire_contract(client, QUICK, derandomize=True)
+
+
+def test_noise(client: httpx.Client) -> None:
+    fire_noise(client, 30)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_ten_thousand_requests(client: httpx.Client, forbidden: Site) -> None:
+    """And memory is what it was after the first thousand."""
+    fire_mutations(client, forbidden, 1000, derandomize=False)
+    before = memory()
+    fire_mutations(client, forbidden, MANY, derandomize=False)
+    fire_contract(client, MANY, derandomize=False)
+    grown = memory() - before
+    print(f"10,000 requests: {before / 1e6:.0f} MB before, {grown / 1e6:+.0f} MB after")
+    assert grown < 200e6
+
+
+def memory() -> int:
+    """Bytes that this process, and so the server in it, has in memory."""
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x)
+    return int(line.split()[1]) * 1024
