@@ -16,7 +16,7 @@ from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.loop.board import SPELLED, WORKS, Board, Work
 from dgan_backend.loop.connection import Connection
-from dgan_backend.loop.starting import generator_now
+from dgan_backend.loop.identity import generator_now
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,8 @@ from dgan_backend.labelstudio.corrections import Correction, correction_of
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.loop.crossvalidation import Candidate, CrossValidation, same_threads
 from dgan_backend.loop.gathering import Fetch, Gathered, Gatherer, LeftOut, joined
-from dgan_backend.loop.starting import generator_identity, starting_generator
+from dgan_backend.loop.identity import generator_identity
+from dgan_backend.loop.starting import starting_generator
 from dgan_backend.loop.twins import Twins
 from dgan_backend.loop.validation import Comparison
 from dgan_backend.partonomy import Partonomy
