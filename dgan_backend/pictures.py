@@ -13,9 +13,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dgan_backend.errors import DganError
+from dgan_backend.records import MAX_PIXELS
 
 Picture = npt.NDArray[np.uint8]
-MAX_PIXELS = 50_000_000
+
 _ROWS = 256  # that are worked on at a time
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 

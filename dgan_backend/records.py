@@ -14,6 +14,8 @@ import numpy.typing as npt
 from dgan_backend.errors import DganError
 from dgan_backend.partonomy import shipped_partonomies
 
+MAX_PIXELS = 50_000_000  # of a picture from outside, and of a mask of one
+
 
 @dataclass(frozen=True)
 class Segmentation:

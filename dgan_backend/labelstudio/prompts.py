@@ -18,7 +18,7 @@ from dgan_backend.errors import DganError
 from dgan_backend.labelstudio import polygon
 from dgan_backend.labelstudio.binding import Binding
 from dgan_backend.labelstudio.regions import MASK_KINDS, read_mask
-from dgan_backend.pictures import MAX_PIXELS
+from dgan_backend.records import MAX_PIXELS
 
 Mask = npt.NDArray[np.bool_]
 Drawn = Mapping[str, Any]

@@ -23,8 +23,7 @@ import numpy.typing as npt
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio import bitmask, brush, polygon
 from dgan_backend.labelstudio.binding import Binding
-from dgan_backend.pictures import MAX_PIXELS
-from dgan_backend.records import Segmentation
+from dgan_backend.records import MAX_PIXELS, Segmentation
 
 SPECKS = 20_000  # polygons leave out islands below this fraction of the picture
 

@@ -14,7 +14,8 @@ from PIL import Image, UnidentifiedImageError
 from dgan_backend.errors import DganError
 from dgan_backend.merging import IGNORE
 from dgan_backend.migration.collection import IGNORED, Region
-from dgan_backend.pictures import MAX_PIXELS, Picture, PictureError, decode_picture
+from dgan_backend.pictures import Picture, PictureError, decode_picture
+from dgan_backend.records import MAX_PIXELS
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
