@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ QUEUES = {work: f"dgan-{work}" for work in ("train", "label", "check", "make", "
 _TIMEOUT = 6 * 3600  # seconds, for one job
 _HURRIED_SECONDS = 1.0
 _HEARD_SECONDS = 600.0
+_STOP_SECONDS = 5.0  # until a worker that does not end is told again
 _NICE = 5  # the web process comes first
 
 
@@ -227,7 +229,14 @@ class JobWorker(SpawnWorker):
             self._standby.start()
 
     def request_stop(self, signum: int, frame: Any) -> None:
-        """A signal to end: the job that runs is not waited for."""
+        """A signal to end: the job that runs is not waited for.
+
+        RQ ends an idle worker by an exception, which is lost where code beneath catches all; so
+        the signal comes a second time.
+        """
+        again = threading.Timer(_STOP_SECONDS, os.kill, (os.getpid(), signum))
+        again.daemon = True
+        again.start()
         super().request_stop(signum, frame)
         if self.horse_pid:
             self.kill_horse()
