@@ -39,9 +39,6 @@ RATES = (0.02, 0.05, 0.1)  # of Muon; 0.2 is as good as 0.1 from 16 labels
 BUDGETS = (2400, 4800, 9600, 19200)  # pictures seen; doubled until the gain is below GAIN
 GAIN = 0.01
 SCORE = "expected IoU"  # what scores are made of; part of the keys
-# How pictures were inverted when the interpreter's cells were measured: by Adam, before L-BFGS.
-# Part of their keys until they are measured anew.
-INVERSION = {"steps": 30, "rate": 0.03, "stay": 0.02, "perceptual": 0.0}
 INTERPRETER_MEMBERS = 4  # of 10: the ruler labels 240 pictures 20 times
 _BATCH = 16
 _SECONDS = "fit_seconds"

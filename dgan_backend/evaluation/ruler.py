@@ -32,6 +32,7 @@ from dgan_backend.generators import Generator, load_generator
 from dgan_backend.generators.native import file_hash, read_card
 from dgan_backend.generators.references import generator_folder
 from dgan_backend.interpreter import FitSettings
+from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.inversion.native import CARD as ENCODER_CARD
 from dgan_backend.inversion.native import WEIGHTS as ENCODER_WEIGHTS
 from dgan_backend.inversion.native import load_encoder
@@ -127,7 +128,7 @@ class Ruler:
         return [
             methods.INTERPRETER_MEMBERS,
             _fit_settings(),
-            methods.INVERSION,
+            asdict(InversionSettings()),
             weights,
         ]
 
