@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgan_backend.arguments import natural, positive, seed, set_up_computing
 from dgan_backend.errors import DganError
+from dgan_backend.factory.order import DROPPED, FORMATS
 from dgan_backend.settings import Settings
 from dgan_backend.storage import Storage
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from dgan_backend.factory.order import Order
     from dgan_backend.factory.shards import Shards
 
-_FORMATS = ("png", "coco", "webdataset", "parquet")
 _DESCRIPTION = """
 Samples pictures, finds their parts, leaves out the most uncertain tenth, and writes the --count
 pictures that remain as a data set, with a card that says what it is. The work is shared out in
@@ -75,12 +75,12 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="a shipped version, one under MODEL_DIR, or a folder [%(default)s]",
     )
     synthesize.add_argument(
-        "--format", choices=_FORMATS, default="png", help="see below [%(default)s]"
+        "--format", choices=FORMATS, default="png", help="see below [%(default)s]"
     )
     synthesize.add_argument(
         "--filter",
         type=float,
-        default=0.1,
+        default=DROPPED,
         metavar="SHARE",
         help="of all that are sampled, the most uncertain ones, that is left out [%(default)s]",
     )

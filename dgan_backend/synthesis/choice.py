@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-DROPPED = 0.1  # the most uncertain tenth of all that are sampled
+from dgan_backend.factory.order import DROPPED
+
 _POOL_TIMES, _POOL_MOST = 10, 1000  # samples for each one that people get to label, and in all
 
 
