@@ -40,7 +40,7 @@ class Predictor:
         self._settings = settings
         self._registry = registry
         self._compute = threading.Lock()
-        self._sites = Sites(settings)
+        self.sites = Sites(settings)
         self._cache = SegmentationCache()
         self._failures: deque[dict[str, Any]] = deque(maxlen=500)
         if settings.label_studio_api_key and not settings.label_studio_url:
@@ -221,7 +221,7 @@ class Predictor:
         image = load_image(
             task,
             project.binding.config.image_key,
-            self._sites.find(project),
+            self.sites.find(project),
             self._settings.allowed_image_hosts,
         )
         with self._compute:

@@ -111,7 +111,7 @@ def _settings(options: Options, login: studio.Login, state: Path) -> Settings:
 
 
 _TUNING = ("DEVICE", "THREADS", "WORKERS", "LOG_LEVEL")
-_REPLACED = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "ALLOWED_IMAGE_HOSTS", "PORT")
+_REPLACED = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "ALLOWED_IMAGE_HOSTS", "BACKEND_URL")
 
 
 def _backend_env(settings: Settings) -> dict[str, str]:

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio import brush
+from dgan_backend.labelstudio.project import site_url
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.ears import Ears
 from dgan_backend.model import DganModel
@@ -94,6 +95,8 @@ class Backend:
         if model.problem:
             raise DganError(model.problem)
         uid = _uid(body)
+        now = site_url(body.get("hostname"))
+        self._predictor.sites.check_home(uid, now, self._home(uid))
         self._known.pop(uid, None)
         self._known[uid] = body
         while len(self._known) > _MAX_PROJECTS:
@@ -101,6 +104,11 @@ class Backend:
         if self._ears is not None:
             self._ears.connected(body)
         return model.model_version
+
+    def _home(self, uid: str) -> str:
+        """The address that a known project was connected from; "" where it is not known."""
+        home = self._ears.home(uid) if self._ears is not None else None
+        return site_url(self._known.get(uid, {}).get("hostname")) if home is None else home
 
     def versions(self, body: Body) -> list[str]:
         """The version that serves the project in `body`. Label Studio names none: then those that
