@@ -168,6 +168,23 @@ def test_a_refusal_over_http(tmp_path: Path, board: Board, server: redis.Redis) 
         assert waited(board, "train")
 
 
+def test_a_known_project_keeps_its_label_studio_until_that_is_forgotten(
+    tmp_path: Path, board: Board, server: redis.Redis
+) -> None:
+    """Also in a web process that has not heard of it yet."""
+    foreign = setup(hostname="http://127.0.0.1:9", access_token="another")
+    board.remember(connection())
+    known = board.connection(UID)
+    with serving(tmp_path, server) as client:
+        refused = client.post("/setup", json=foreign)
+        assert refused.status_code == 400 and "LABEL_STUDIO_URL" in refused.text
+        assert board.connection(UID) == known
+        assert Vault(Storage(tmp_path)).token(UID, "http://127.0.0.1:9") == ""
+        board.forget(UID)
+        assert client.post("/setup", json=foreign).status_code == 200
+        assert board.connection(UID) == Connection.of(foreign).without_token()
+
+
 def connection() -> Connection:
     return Connection.of(setup()).without_token()
 
