@@ -19,6 +19,7 @@ from dgan_backend.loop.ears import Ears
 from dgan_backend.settings import Settings
 from dgan_backend.storage import Storage
 from dgan_backend.vault import HEADER, Vault, fingerprint
+from tests.labeling import CONFIG
 from tests.test_ears import UID, event, marked, settle, setup
 from tests.test_status_routes import serving
 
@@ -172,7 +173,7 @@ def test_a_known_project_keeps_its_label_studio_until_that_is_forgotten(
     tmp_path: Path, board: Board, server: redis.Redis
 ) -> None:
     """Also in a web process that has not heard of it yet."""
-    foreign = setup(hostname="http://127.0.0.1:9", access_token="another")
+    foreign = setup(schema=CONFIG, hostname="http://127.0.0.1:9", access_token="another")
     board.remember(connection())
     known = board.connection(UID)
     with serving(tmp_path, server) as client:
