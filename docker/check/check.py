@@ -36,6 +36,7 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 INSIDE = "DGAN_CHECK_INSIDE"  # set in the namespaces
 HEALTHY_SECONDS = 300.0
 GRACE_SECONDS = 15.0  # stop_grace_period of compose.yaml
+ENDED = (0, 143)  # uvicorn, all done, raises the signal that it was given once more
 UNIFIED = "/sys/fs/cgroup/unified"
 LABELS = """<View><Image name="image" value="$image"/>
 <BrushLabels name="tag" toName="image"><Label value="eye"/><Label value="mouth"/></BrushLabels>
@@ -298,7 +299,7 @@ def together(compose: Callable[..., str]) -> None:
             code = state["State"]["ExitCode"]
             verify(
                 f"{name} stopped in {seconds:.1f} s with {code}",
-                code == 0 and seconds < GRACE_SECONDS,
+                code in ENDED and seconds < GRACE_SECONDS,
             )
 
 
@@ -374,7 +375,7 @@ def logs(compose: Callable[..., str]) -> None:
     for name in ("backend", "worker"):
         lines = compose("logs", "--no-log-prefix", name).splitlines()
         odd = [line for line in lines if line.strip() and not line.startswith("{")]
-        verify(f"{name}: {len(lines)} lines of logs, JSON but {odd}", len(odd) <= 1)
+        verify(f"{name}: {len(lines)} lines of logs, JSON but {odd}", not odd)
         for line in lines:
             if line.startswith("{"):
                 json.loads(line)
