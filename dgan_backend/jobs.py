@@ -8,6 +8,7 @@ is started, and has imported all that it needs, before there is a job for it.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -31,6 +32,8 @@ from dgan_backend.settings import Settings
 from dgan_backend.supervision import compute, services
 from dgan_backend.supervision.processes import die_with_parent
 from dgan_backend.supervision.standby import Standby, given, receive
+
+log = logging.getLogger("dgan_backend.jobs")  # also where this module is the main one
 
 # A worker empties the first one first.
 QUEUES = {work: f"dgan-{work}" for work in ("train", "label", "check", "make", "synthesize")}
@@ -180,12 +183,15 @@ def run_worker(settings: Settings, burst: bool = False) -> int:
     worker = JobWorker(queues, connection=client, serializer=JSONSerializer)
     worker.has_next = not burst
     os.environ["REDIS_URL"] = settings.redis_url  # for the processes of the jobs
-    print(f"Waiting for jobs (pid {os.getpid()}).", flush=True)
     threads = settings.threads or compute.share(settings.workers)
     wanted = compute.environment(threads, 1 + settings.workers)
     os.environ.update({k: v for k, v in wanted.items() if k not in os.environ})
+    waiting = f"Waiting for jobs (pid {os.getpid()})."
     if settings.log_format == "json":
         logs.set_up(settings)  # and RQ brings no handler of its own
+        log.info(waiting)
+    else:
+        print(waiting, flush=True)
     worker.get_ready()
     worker.work(burst=burst, logging_level=settings.log_level)
     if not burst and worker._shutdown_requested_date is None:
