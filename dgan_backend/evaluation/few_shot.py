@@ -58,7 +58,7 @@ class FewShotSet:
         pairs, pool = load_pairs(path), POOL
         if test is not None:
             pool, others = len(pairs), load_pairs(test)
-            _check_apart(pairs, others, path, test)
+            check_apart(pairs, others, path, test)
             pairs = pairs + others
         if len(pairs) <= pool:
             raise DganError(
@@ -105,7 +105,8 @@ class FewShotSet:
         return np.random.RandomState(draw).permutation(self.pool)
 
 
-def _check_apart(pool: LabeledPictures, test: LabeledPictures, path: Path, other: Path) -> None:
+def check_apart(pool: LabeledPictures, test: LabeledPictures, path: Path, other: Path) -> None:
+    """Raises DganError when a test picture is one of those that are learned from."""
     names = {(i.shape, i.tobytes()): n for n, i in zip(pool.names, pool.images, strict=True)}
     for name, image in zip(test.names, test.images, strict=True):
         if (same := names.get((image.shape, image.tobytes()))) is not None:

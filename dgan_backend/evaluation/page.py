@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dgan_backend.evaluation.budget import pictures, training
 from dgan_backend.evaluation.charts import Point, Series, chart
 from dgan_backend.evaluation.exhibits import Exhibit
-from dgan_backend.evaluation.plan import CAUSES, COMPARED, DROP, TITLES
+from dgan_backend.evaluation.plan import CAUSES, COMPARED, DROP, LONG, TITLES, Run
 from dgan_backend.evaluation.summary import AIM_AUROC, AIM_SHARE, AIMS, Spread, Summary
 from dgan_backend.markup import Child, Html, tag
 
@@ -43,7 +44,7 @@ _WAYS = {
 def page(
     summary: Summary, about: dict[str, Any], classes: Sequence[str], shown: Sequence[Exhibit]
 ) -> str:
-    """about: domain, command, commit, machine, notes, minutes, as the JSON has them."""
+    """about: domain, command, commits, machine, notes, minutes, as the JSON has them."""
     body = [
         tag("h1", f"How right are the masks of {about['domain']}?"),
         tag("p", _about(about), class_="about"),
@@ -72,12 +73,20 @@ def _about(about: dict[str, Any]) -> str:
     return (
         f"Measured on {about['test_pictures']} labeled pictures that nothing learned from; labels "
         f"are drawn {about['draws']} time{'s' if about['draws'] > 1 else ''} from "
-        f"{about['pool_pictures']} others. Every network of a row is the same light DeepLab-V3 "
-        f"with random weights (none can be fetched here), sees {about['pictures_seen']:,} pictures "
-        "in training with the same augmentation, and also looks at the mirrored picture."
+        f"{about['pool_pictures']} others{_once(about['once'])}. Every network of a row is the "
+        "same light DeepLab-V3 that begins with random weights (none can be fetched here), with "
+        "the same augmentation"
+        + (", and also looks at the mirrored picture. " if about["mirrored"] else
+           ". Pictures are not mirrored, as left and right are classes of their own: a network is "
+           "a single opinion, which has no uncertainty. ")
+        + f"It sees {about['pictures_seen']:,} pictures in training, but for those said below."
         + (" This is the quick report: too short a training to conclude anything." if about["quick"]
            else "")
     )  # fmt: skip
+
+
+def _once(counts: Sequence[int]) -> str:
+    return f", {' and '.join(map(str, counts))} labels once" if counts else ""
 
 
 def _aims(summary: Summary) -> Html:
@@ -88,8 +97,8 @@ def _aims(summary: Summary) -> Html:
             gain = summary.gain(baseline, count)
             told = "" if gain is None else f"{100 * gain.mean:+.1f}{_deviation(gain)}"
             what = f"{_labels(count)}: student over {TITLES[baseline].split(',')[0]}"
-            met = None if gain is None else 100 * gain.mean >= aim
-            rows.append([what, f"{aim:+.0f} points", told, _verdict(met)])
+            verdict = _verdict(None) if gain is None else _spread_verdict(gain, aim / 100)
+            rows.append([what, f"{aim:+.0f} points", told, verdict])
     most, student = summary.most(), summary.spread("student", summary.plan.main)
     share = student.mean / most[1] if most and student else None
     what = f"student at {summary.plan.main} over fully supervised on {most[0] if most else 'many'}"
@@ -105,6 +114,15 @@ def _aims(summary: Summary) -> Html:
                  "" if gain is None else f"{100 * gain:+.1f} points",
                  _verdict(None if gain is None else gain > 0)])  # fmt: skip
     return _section("What was aimed at", _grid(["", "aim", "measured", ""], rows))
+
+
+def _spread_verdict(gain: Spread, aim: float) -> Html:
+    """Met or missed by the mean, and whether one deviation over draws says otherwise."""
+    found = _verdict(gain.mean >= aim)
+    if gain.count < 2:
+        return Html(found + " (one draw)")
+    close = abs(gain.mean - aim) < gain.deviation
+    return Html(found + " (within the spread)") if close else found
 
 
 def _verdict(met: bool | None) -> Html:
@@ -135,6 +153,7 @@ def _table(summary: Summary) -> Html:
     return _section(
         "mIoU, %",
         _grid(["mean and deviation over draws", *(_labels(n) for n in counts)], rows, "student"),
+        tag("p", _trainings(summary), class_="note"),
         _grid(["", "mIoU", "without background", "boundary F"], many) if many else None,
         tag(
             "p",
@@ -150,6 +169,30 @@ def _table(summary: Summary) -> Html:
     )
 
 
+def _trainings(summary: Summary) -> str:
+    """How the networks of the table were trained, where that differs, and what was unlabeled."""
+    few = ", ".join(
+        f"{training(Run('supervised', n)).rate:g} at {_labels(n)}" for n in summary.counts
+    )
+    told = (
+        f"Trained at Muon's largest rate {training(Run('student', 1)).rate:g}; from labels alone, "
+        f"which fewer labels want lower: {few}."
+    )
+    if judges := summary.plan.judges():
+        seen = ", ".join(
+            f"{pictures(run, summary.plan.scale):,} on {_labels(run.labels)}" for run in judges
+        )
+        told += f" Fully supervised networks see {seen}."
+    if cells := summary.row("semi_supervised", summary.plan.main):
+        share = 100 * sum(c["trusted_share"] for c in cells) / len(cells)
+        told += (
+            f" Semi-supervised learning has {cells[0]['unlabeled']:,} pictures without labels, the "
+            "student's generator was trained on pictures of its own, as a rule many more; at "
+            f"{_labels(summary.plan.main)} it taught itself with {share:.0f} % of those it saw."
+        )
+    return told
+
+
 def _curves(summary: Summary) -> Html:
     series = [
         Series(TITLES[m], [_point(n, s) for n in summary.counts if (s := summary.spread(m, n))])
@@ -160,9 +203,11 @@ def _curves(summary: Summary) -> Html:
         [Series(f"fully supervised on {most[0]}", [Point(0, most[1])], flat=True)] if most else []
     )
     student = TITLES["student"]
-    generated = [
-        Point(n, cell["miou"], cell["miou_low"], cell["miou_high"]) for n, cell in summary.curve()
-    ]
+    usual, long = (
+        [Point(n, cell["miou"], cell["miou_low"], cell["miou_high"]) for n, cell in cells]
+        for cells in (summary.curve(), summary.long_curve())
+    )
+    times = f", {LONG} times as many seen"
     drops = [
         Point(100 * d, cell["miou"], cell["miou_low"], cell["miou_high"])
         for d, cell in summary.drops()
@@ -171,7 +216,12 @@ def _curves(summary: Summary) -> Html:
     return _section(
         "Curves",
         chart([*series, *flat], "labeled pictures", up, logarithmic=True),
-        chart([Series(student, generated), *flat], "generated pictures", up, logarithmic=True),
+        chart(
+            [Series(student, usual), Series(student + times, long), *flat],
+            "generated pictures",
+            up,
+            logarithmic=True,
+        ),
         chart([Series(student, drops)], "most uncertain samples left out, %", up),
         tag(
             "p",
@@ -179,7 +229,21 @@ def _curves(summary: Summary) -> Html:
             "which are of draw 0.",
             class_="note",
         ),
+        _distinct(summary),
     )
+
+
+def _distinct(summary: Summary) -> Html | None:
+    """Of the second curve: how many generated pictures each student really saw."""
+    rows: list[list[Child]] = [
+        [f"{n:,}" + (f", {LONG} times the training" if long else ""),
+         f"{cell['generated_seen']:,}", f"{cell['generated_distinct']:,}",
+         f"{100 * cell['miou']:.1f}"]
+        for cells, long in ((summary.curve(), False), (summary.long_curve(), True))
+        for n, cell in cells
+    ]  # fmt: skip
+    head = ["generated pictures", "seen, with repeats", "different ones seen", "mIoU, %"]
+    return _grid(head, rows) if rows else None
 
 
 def _calibration(summary: Summary) -> Html | None:
@@ -193,7 +257,10 @@ def _calibration(summary: Summary) -> Html | None:
         gain = 100 * (part["miou_kept"] - part["miou_all"])
         rows.append([
             title, part["pictures"],
-            _interval(part["auroc"], part["auroc_low"], part["auroc_high"]),
+            *(
+                _interval(part[name], part[f"{name}_low"], part[f"{name}_high"])
+                for name in ("auroc", "auroc_foreground")
+            ),
             f"{100 * part['miou_all']:.1f}", f"{100 * part['miou_kept']:.1f}",
             f"{gain:+.1f} ({_points(part['gain_low'])} to {_points(part['gain_high'])})",
         ])  # fmt: skip
@@ -205,6 +272,7 @@ def _calibration(summary: Summary) -> Html | None:
                 "",
                 "pictures",
                 "AUROC of wrong pixels",
+                "of foreground alone",
                 "mIoU",
                 "without the most uncertain 10 %",
                 "difference",
@@ -217,7 +285,8 @@ def _calibration(summary: Summary) -> Html | None:
             "Samples have no true masks. They are judged by a network that was trained on "
             "hundreds or thousands of labeled pictures; on the test pictures its mIoU is "
             f"{100 * cell['judge_miou']:.1f} %. Where it errs on samples, which are softer, a "
-            "right label counts as wrong.",
+            "right label counts as wrong. Foreground: pixels that are no background in at least "
+            "one of both maps.",
             class_="note",
         ),
     )
@@ -340,12 +409,20 @@ def _made(about: dict[str, Any]) -> Html:
         tag("p", "Command: ", tag("code", about["command"])),
         tag(
             "p",
-            f"Commit {about['commit'] or 'unknown'}; {about['machine']}; all runs together "
-            f"{about['minutes']:.0f} minutes of one core.",
+            f"Code of {_commits(about['commits'])}; {about['machine']}; all runs together "
+            f"{about['minutes']:.0f} minutes of one core, the longest, {about['longest'][0]}, "
+            f"{about['longest'][1]:.1f}.",
         ),
         [tag("p", note, class_="note") for note in about["notes"]],
     ]
     return _section("How it was made", lines)
+
+
+def _commits(counts: dict[str, int]) -> str:
+    """Commits with how many runs each made, where there are several."""
+    if len(counts) == 1:
+        return f"commit {next(iter(counts))}"
+    return "commits " + ", ".join(f"{commit} ({number} runs)" for commit, number in counts.items())
 
 
 def _section(title: str, *parts: Child) -> Html:
