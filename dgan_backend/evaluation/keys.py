@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dgan_backend import labeled
 from dgan_backend.evaluation import methods
 from dgan_backend.evaluation.baselines import SemiSettings
 from dgan_backend.evaluation.plan import Run
-from dgan_backend.generators.native import file_hash, read_card
+from dgan_backend.generators.native import read_card
 from dgan_backend.generators.references import generator_folder
 from dgan_backend.inversion.invert import InversionSettings
 from dgan_backend.student.deeplab import DeepLabConfig
@@ -66,12 +66,5 @@ def _of_training(bench: Bench, run: Run) -> list[Any]:
 
 @lru_cache(maxsize=8)
 def content_digest(path: Path | None) -> str:
-    """Of the names and contents of a file, or of all files of a folder; "" for None."""
-    if path is None:
-        return ""
-    if path.is_file():
-        return file_hash(path)
-    found = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        found.update(f"{file.relative_to(path)} {file_hash(file)}\n".encode())
-    return found.hexdigest()
+    """Of labeled pictures, or a file; "" for None."""
+    return "" if path is None else labeled.content_digest(path)
