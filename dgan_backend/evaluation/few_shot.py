@@ -192,10 +192,17 @@ def or_none(value: float) -> float | None:
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Seconds since it was made, and `before` that, where a training was gone on with."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
+        self.before = 0.0
 
     def seconds(self) -> float:
-        return time.monotonic() - self._began
+        return self.before + time.monotonic() - self._began
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds()}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.before = state["seconds"]

@@ -28,8 +28,10 @@ _SHARE = {"generated_only": 0.0}  # of people's labels, where it is not HUMAN
 
 
 def trained(bench: Bench, run: Run) -> dict[str, Any]:
-    """Train, or go on with, a run's network, and measure it."""
-    watch, checkpoint = Stopwatch(), _checkpoint(bench, run)
+    """Train, or go on with, a run's network, and measure it. `seconds_before`: of a training that
+    was gone on with, until it was stopped."""
+    watch = Stopwatch()
+    checkpoint = _checkpoint(bench, run, watch)
     if run.method in ("supervised", "many", "transfer", "semi_supervised"):
         network, told = _BASELINES[run.method](bench, run, checkpoint)
     else:
@@ -37,25 +39,27 @@ def trained(bench: Bench, run: Run) -> dict[str, Any]:
     checkpoint.path.unlink(missing_ok=True)
     if run.method in ("many", "student"):
         bench.keep(run, network)
-    return {**measured(bench, network, watch.seconds()), **told}
+    return {**measured(bench, network, watch.seconds()), **told, "seconds_before": watch.before}
 
 
 def pretrained(bench: Bench, run: Run) -> dict[str, Any]:
     """What transfer learning begins with: other pictures, with parts of their own."""
     assert bench.domain.style is not None  # there is no such run otherwise
-    watch, pairs, checkpoint = Stopwatch(), squares(load_pairs(bench.domain.style)), None
+    watch, pairs = Stopwatch(), squares(load_pairs(bench.domain.style))
     masks = methods.masks(pairs)
     classes = int(masks[masks != IGNORE].max()) + 1
-    checkpoint = _checkpoint(bench, run)
+    checkpoint = _checkpoint(bench, run, watch)
     lessons = Labeled(methods.tensors(pairs), masks)
     bench.keep(run, bench.recipe(run, classes).fit(lessons, checkpoint))
     checkpoint.path.unlink(missing_ok=True)
-    return {"pictures": len(pairs), "classes": classes, "fit_seconds": watch.seconds()}
+    told = {"pictures": len(pairs), "classes": classes, "fit_seconds": watch.seconds()}
+    return {**told, "seconds_before": watch.before}
 
 
-def _checkpoint(bench: Bench, run: Run) -> Checkpoint:
+def _checkpoint(bench: Bench, run: Run, watch: Stopwatch) -> Checkpoint:
     key = bench.key(run)
-    return Checkpoint(bench.folder / "checkpoints" / f"{run.name}-{key}.pt", key)
+    path = bench.folder / "checkpoints" / f"{run.name}-{key}.pt"
+    return Checkpoint(path, key, others={"watch": watch})
 
 
 Fitted = tuple[SegmentationNetwork, dict[str, Any]]  # and what is to be told beside its figures

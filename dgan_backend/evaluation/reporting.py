@@ -21,6 +21,8 @@ from dgan_backend.evaluation.page import page
 from dgan_backend.evaluation.plan import FULL, QUICK, Run
 from dgan_backend.evaluation.running import Cells, Figures, carry_out, missing
 from dgan_backend.evaluation.summary import Summary
+from dgan_backend.generators.native import read_card
+from dgan_backend.generators.references import generator_folder
 from dgan_backend.supervision import compute
 
 _CHANCE = (
@@ -103,6 +105,7 @@ def _about(
         "quick": quick,
         "command": shlex.join(["dgan-backend", *sys.argv[1:]]),
         "commits": dict(commits.most_common()),
+        "generator": read_card(generator_folder(bench.domain.generator)).training,
         "machine": f"{compute.cores()} cores, {platform.machine()}",
         "classes": list(bench.data.partonomy.classes),
         "test_pictures": len(bench.data.test()),

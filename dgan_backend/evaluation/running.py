@@ -52,12 +52,13 @@ class Figures(Kept):
 
 def compute(bench: Bench, run: Run) -> dict[str, Any]:
     """Carry out a run; what it needs is there. Returns its figures, as JSON, and where they are
-    from: `commit` of the code, `wall_seconds` of all of it."""
+    from: `commit` of the code (that ended it), `wall_seconds` of all of it."""
     torch.set_num_threads(1)
     watch, of = Stopwatch(), commit()
     found = _BY_METHOD.get(run.method, networks.trained)(bench, run)
     told = {"key": bench.key(run), **asdict(run), **found}
-    return {**told, "commit": of, "wall_seconds": round(watch.seconds(), 1)}
+    seconds = watch.seconds() + found.get("seconds_before", 0.0)
+    return {**told, "commit": of, "wall_seconds": round(seconds, 1)}
 
 
 def missing(bench: Bench, there: Cells) -> list[Run]:
