@@ -191,12 +191,22 @@ def test_rows_that_cannot_be_are_left_out() -> None:
 def test_a_domain_is_found_or_what_it_lacks_is_said(domain: Path, generator: Path) -> None:
     found = find_domain(str(domain), str(generator))
     assert (found.name, found.test) == ("blocks", domain / "kept-out")
-    assert found.partonomy.endswith("partonomy.yaml")
+    assert found.partonomy.endswith("partonomy.yaml") and found.many == domain
+    assert find_domain(str(domain), str(generator), domain).test == domain
     assert rendered(found, domain, 10, jobs=1) == found  # only toonhead is rendered
     with pytest.raises(DganError, match="with --generator"):
         find_domain(str(domain))
     with pytest.raises(DganError, match="there is no domain 'moon'"):
         find_domain("moon")
+
+
+def test_where_nothing_is_kept_out_nothing_else_is_learned_from(
+    generator: Path, tmp_path: Path
+) -> None:
+    alone = write_pairs(tmp_path / "alone", 2)
+    assert find_domain(str(alone), str(generator)).many is None  # it holds the test pictures
+    args = arguments(alone, generator, tmp_path / "out")
+    assert "rows of many labels" in reporting._domain(args, tmp_path, 10).notes[0]
 
 
 def test_without_node_rows_are_left_out_and_that_is_said(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,9 @@ from hypothesis.extra import numpy as hnp
 from dgan_backend import metrics
 from dgan_backend.evaluation import protocol
 from dgan_backend.evaluation.calibration import Guesses, calibrated
+from dgan_backend.evaluation.layout import verdict_of
 from dgan_backend.evaluation.minutes import saved
+from dgan_backend.evaluation.summary import Spread
 
 labels = hnp.arrays(np.uint8, (3, 6, 5), elements=st.integers(0, 3))
 
@@ -195,3 +199,18 @@ def test_the_interval_of_an_auroc_is_that_of_exact_ones() -> None:
         n = random.randint(0, 12, 12)
         exact.append(Guesses(true[n], found[n], unsure[n], 2).auroc())
     assert (low, high) == pytest.approx(tuple(np.percentile(exact, [2.5, 97.5])), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0.15, 0.16], "met"),
+        ([0.01, 0.02], "missed"),
+        ([0.05, 0.17], "met (within the spread)"),
+        ([0.02, 0.16], "missed (within the spread)"),
+        ([0.3], "met (one draw)"),
+    ],
+)
+def test_a_verdict_tells_what_draws_leave_open(values: list[float], said: str) -> None:
+    found = verdict_of(Spread.of(values), 0.1)
+    assert re.sub("<[^>]*>", "", found) == said

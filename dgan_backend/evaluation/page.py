@@ -108,7 +108,15 @@ def _aims(summary: Summary) -> Html:
     rows.append(["mIoU of samples without the most uncertain 10 %", "higher",
                  "" if gain is None else f"{100 * gain:+.1f} points",
                  verdict(None if gain is None else gain > 0)])  # fmt: skip
-    return section("What was aimed at", grid(["", "aim", "measured", ""], rows))
+    note = (
+        "Within the spread: the mean over draws is nearer to the aim than one deviation, so that "
+        "other draws may say otherwise."
+    )
+    return section(
+        "What was aimed at",
+        grid(["", "aim", "measured", ""], rows),
+        tag("p", note, class_="note"),
+    )
 
 
 def _table(summary: Summary, learned: int | None) -> Html:

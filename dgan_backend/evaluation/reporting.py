@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dgan_backend.evaluation.bench import Bench
 from dgan_backend.evaluation.budget import minutes
-from dgan_backend.evaluation.domain import Domain, find_domain, rendered
+from dgan_backend.evaluation.domain import TOONHEAD, Domain, find_domain, rendered
 from dgan_backend.evaluation.exhibits import exhibits
 from dgan_backend.evaluation.page import page
 from dgan_backend.evaluation.plan import FULL, QUICK, Run
@@ -28,6 +28,10 @@ from dgan_backend.supervision import compute
 _CHANCE = (
     "No published weights are at hand: transfer learning begins with a network that was trained "
     "here on pictures of another style."
+)
+_NOTHING_APART = (
+    "Left out: rows of many labels, since the test pictures lie among the others. Import with "
+    "--keep-out, or name --test or --many."
 )
 
 
@@ -73,6 +77,8 @@ def _domain(args: argparse.Namespace, work: Path, pictures: int) -> Domain:
         if getattr(args, name) is not None
     }
     domain = replace(domain, turns=args.turns, **given)
+    if domain.many is None and domain.name != TOONHEAD:
+        domain = replace(domain, notes=(*domain.notes, _NOTHING_APART))
     return rendered(domain, work / "rendered", pictures, args.jobs, tqdm.write)
 
 
