@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,17 +39,14 @@ class Summary:
 
     @property
     def counts(self) -> list[int]:
-        return [count for count in self.plan.scale.labels if count <= self.plan.largest]
-
-    def each(self, make: Callable[[int], Run]) -> list[dict[str, Any]]:
-        """Cells of all draws that are there."""
-        found = [self.cells.get(make(draw)) for draw in range(self.plan.scale.draws)]
-        return [cell for cell in found if cell is not None]
+        return self.plan.counts
 
     def row(self, method: str, count: int) -> list[dict[str, Any]]:
         if method == "many":
             return self.one(Run("many", count))
-        return self.each(lambda draw: self.plan.compared(method, count, draw))
+        draws = range(self.plan.draws(count))
+        found = [self.cells.get(self.plan.compared(method, count, draw)) for draw in draws]
+        return [cell for cell in found if cell is not None]
 
     def one(self, run: Run) -> list[dict[str, Any]]:
         cell = self.cells.get(run)
@@ -70,6 +67,11 @@ class Summary:
         """Students by the number of generated pictures."""
         main = self.plan.main
         runs = [(n, self.plan.student(main, 0, n, DROP)) for n in self.plan.scale.curve]
+        return [(n, self.cells[run]) for n, run in runs if run in self.cells]
+
+    def long_curve(self) -> list[tuple[int, dict[str, Any]]]:
+        """The same with a training LONG times as long, as far as samples go."""
+        runs = [(n, self.plan.long_student(n)) for n in self.plan.scale.long_curve]
         return [(n, self.cells[run]) for n, run in runs if run in self.cells]
 
     def drops(self) -> list[tuple[float, dict[str, Any]]]:
@@ -108,7 +110,8 @@ class Summary:
         return told
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that programs read."""
+        """The keys that programs read. `miou_by_synthetic` has a training of usual length where
+        there is one, else the long one; `miou_by_synthetic_long` has all long ones."""
         calibration = self.cell("calibration") or {}
         samples, outside = calibration.get("samples", {}), calibration.get("outside", {})
         ensemble = self.cell("ensemble") or {}
@@ -117,12 +120,18 @@ class Summary:
             "miou": self.mious(),
             "uncertainty_auroc": samples.get("auroc"),
             "uncertainty_auroc_interval": [samples.get("auroc_low"), samples.get("auroc_high")],
+            "uncertainty_auroc_foreground": samples.get("auroc_foreground"),
             "uncertainty_auroc_outside": outside.get("auroc"),
+            "uncertainty_auroc_outside_foreground": outside.get("auroc_foreground"),
             "miou_without_most_uncertain": {
                 name: {"all": part.get("miou_all"), "kept": part.get("miou_kept")}
                 for name, part in (("samples", samples), ("outside", outside))
             },
-            "miou_by_synthetic": {str(n): cell["miou"] for n, cell in self.curve()},
+            "miou_by_synthetic": {
+                str(n): cell["miou"]
+                for n, cell in sorted({**dict(self.long_curve()), **dict(self.curve())}.items())
+            },
+            "miou_by_synthetic_long": {str(n): cell["miou"] for n, cell in self.long_curve()},
             "miou_by_filter": {f"{drop:g}": cell["miou"] for drop, cell in self.drops()},
             "ensemble": ensemble.get("rows", []),
             "protocol": self.variant("protocol") or {},
