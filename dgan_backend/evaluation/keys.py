@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dgan_backend.evaluation.bench import Bench
 
 HUMAN = 0.5  # share of people's labels in a student's batches
-_OF_MANY = ("many", "semi_supervised", "rendered_pictures")
+_OF_MANY = ("many", "semi_supervised", "real_pictures", "both_sources")
 
 
 def depends(bench: Bench, run: Run) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -19,12 +20,13 @@ from dgan_backend.evaluation.plan import Run
 from dgan_backend.factory.reading import DataSet, batch_of
 from dgan_backend.labeled import load_pairs
 from dgan_backend.merging import IGNORE
+from dgan_backend.pictures import Picture
 from dgan_backend.student.course import finish, weights_by
 from dgan_backend.student.lessons import Counted, Labeled, Lessons, mixed
 from dgan_backend.student.network import SegmentationNetwork
 from dgan_backend.student.teaching import Checkpoint, Watch
 
-_SHARE = {"generated_only": 0.0}  # of people's labels, where it is not HUMAN
+_SHARE = {"generated_only": 0.0, "both_sources": 1 / 3}  # of people's labels, if not HUMAN
 
 
 def trained(bench: Bench, run: Run) -> dict[str, Any]:
@@ -127,18 +129,37 @@ def _epochs(bench: Bench, run: Run, lessons: Lessons) -> Watch[SegmentationNetwo
 
 
 def _generated(bench: Bench, run: Run) -> Lessons:
-    if run.method == "rendered_pictures":
-        return _labeled_by_version(bench, run)
-    folders = [str(bench.path(part)) for part in bench.plan.samples(run)]
-    sampled = DataSet.open(folders, bench.data.partonomy, bench.side)
-    found = sampled.pick(run.synthetic, run.drop)
+    if run.method == "real_pictures":
+        return _real_pictures(bench, run)
+    if run.method == "both_sources":
+        return mixed([(_real_pictures(bench, run), 0.5), (_networks_labels(bench, run), 0.5)])
+    if run.method == "networks_labels":
+        return _networks_labels(bench, run)
+    found = _sampled(bench, run)
     return Relabeled(found, bench.judge()) if run.method == "judged_labels" else found
 
 
-def _labeled_by_version(bench: Bench, run: Run) -> Labeled:
-    pairs = bench.many.pick(range(min(run.synthetic, len(bench.many))))
-    found = segmented(bench.segmenter(run), pairs.images)
-    return Labeled(*batch_of(pairs.images, [s.labels for s in found]))
+def _sampled(bench: Bench, run: Run) -> DataSet:
+    folders = [str(bench.path(part)) for part in bench.plan.samples(run)]
+    sampled = DataSet.open(folders, bench.data.partonomy, bench.side)
+    return sampled.pick(run.synthetic, run.drop)
+
+
+def _networks_labels(bench: Bench, run: Run) -> Labeled:
+    """The samples, with the parts that the version's U-Nets see in them."""
+    sampled = _sampled(bench, run)
+    return _labeled_by_version(bench, run, [sampled.read(n)[0] for n in range(len(sampled))])
+
+
+def _real_pictures(bench: Bench, run: Run) -> Labeled:
+    """Pictures that nobody labeled, with the parts that the version sees in them."""
+    count = min(run.synthetic, len(bench.many))
+    return _labeled_by_version(bench, run, bench.many.pick(range(count)).images)
+
+
+def _labeled_by_version(bench: Bench, run: Run, images: Sequence[Picture]) -> Labeled:
+    found = segmented(bench.segmenter(run), images)
+    return Labeled(*batch_of(images, [s.labels for s in found]))
 
 
 class Relabeled:

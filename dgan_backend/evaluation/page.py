@@ -21,7 +21,7 @@ from dgan_backend.evaluation.layout import (
     verdict,
     verdict_of,
 )
-from dgan_backend.evaluation.plan import CAUSES, COMPARED, DROP, LONG, TITLES, Run
+from dgan_backend.evaluation.plan import ATTEMPTS, CAUSES, COMPARED, DROP, LONG, TITLES, Run
 from dgan_backend.evaluation.summary import AIM_AUROC, AIM_SHARE, AIMS, Spread, Summary
 from dgan_backend.markup import Child, Html, tag
 
@@ -51,6 +51,7 @@ def page(
         _protocol(summary),
         _minutes(summary),
         _causes(summary),
+        _attempts(summary),
         _by_class(summary, classes),
         [_exhibit(exhibit) for exhibit in shown],
         _made(about),
@@ -366,6 +367,32 @@ def _causes(summary: Summary) -> Html | None:
             "Right labels of the same samples tell what label noise costs; the version's "
             "labels of real pictures tell what the generator does not cover; many true labels tell "
             "what the network itself can hold.",
+            class_="note",
+        ),
+    )
+
+
+def _attempts(summary: Summary) -> Html | None:
+    counts = [n for n in summary.counts if any(summary.spread(m, n) for m in ATTEMPTS)]
+    if not counts:
+        return None
+    means, gains = list[list[Child]](), list[list[Child]]()
+    for method in ("supervised", "student", *ATTEMPTS):
+        means.append([TITLES[method], *(spread(summary.spread(method, n)) for n in counts)])
+        if method != "supervised":
+            found = [summary.gain("supervised", n, method) for n in counts]
+            told = ["" if g is None else f"{100 * g.mean:+.1f}{deviation(g)}" for g in found]
+            gains.append([TITLES[method], *told])
+    head = [labels(n) for n in counts]
+    return section(
+        "Attempts to close the gap",
+        grid(["mIoU, %", *head], means),
+        grid(["over supervised, draw by draw", *head], gains),
+        tag(
+            "p",
+            "The version's U-Nets begin with what they learned of the generator's maps, so what "
+            "they say of a picture holds the generator's knowledge as well. Real pictures are "
+            "those that the semi-supervised row has, without their labels.",
             class_="note",
         ),
     )

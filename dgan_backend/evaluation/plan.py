@@ -18,9 +18,13 @@ TITLES = {
     "many": "fully supervised",
     "generated_only": "student: generated alone",
     "judged_labels": "student: samples labeled by the judge",
-    "rendered_pictures": "student: real pictures labeled by the version",
+    "networks_labels": "student: samples labeled by the version's U-Nets",
+    "real_pictures": "student: real pictures labeled by the version",
+    "both_sources": "student: a third each of these two and of the labels",
 }
-CAUSES = ("generated_only", "judged_labels", "rendered_pictures")
+CAUSES = ("generated_only", "judged_labels")
+ATTEMPTS = ("networks_labels", "real_pictures", "both_sources")  # to close the gap
+_OF_REAL_PICTURES = ("real_pictures", "both_sources")
 PREPARED = ("pretrained", "version", "samples")  # leave files that other runs need
 DROP = 0.1
 LONG = 4  # times the pictures of a student's training
@@ -138,6 +142,7 @@ class Plan:
         for draw in range(self.scale.draws):
             for count in often:
                 yield from self._row(count, draw)
+                yield from self._attempts(count, draw)
             if draw == 0:
                 if self.main not in often:
                     yield from self._row(self.main, draw)
@@ -171,15 +176,16 @@ class Plan:
 
     def _causes(self) -> Iterator[Run]:
         """Students that differ in one thing, where there is what they need."""
-        possible = {
-            "generated_only": True,
-            "judged_labels": self.judged,
-            "rendered_pictures": self.labeled > 0,
-        }
         student = self.compared("student", self.main, 0)
         for method in CAUSES:
-            if self.scale.causes and possible[method]:
+            if self.scale.causes and (method != "judged_labels" or self.judged):
                 yield replace(student, method=method)
+
+    def _attempts(self, count: int, draw: int) -> Iterator[Run]:
+        """Students that learn from other labels, or other pictures, where these are there."""
+        for method in ATTEMPTS:
+            if self.scale.causes and (self.labeled or method not in _OF_REAL_PICTURES):
+                yield self.compared(method, count, draw)
 
     @property
     def judged(self) -> bool:
@@ -206,8 +212,9 @@ class Plan:
         return [Run("many", count) for count in counts if count]
 
     def compared(self, method: str, count: int, draw: int) -> Run:
-        if method == "student":
-            return self.student(count, draw, self.scale.synthetic, DROP)
+        if method == "student" or method in ATTEMPTS:
+            student = self.student(count, draw, self.scale.synthetic, DROP)
+            return replace(student, method=method)
         return Run(method, count, draw)
 
     def student(self, count: int, draw: int, synthetic: int, drop: float) -> Run:

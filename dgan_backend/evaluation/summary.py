@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dgan_backend.evaluation.plan import CAUSES, COMPARED, DROP, Plan, Run
+from dgan_backend.evaluation.plan import ATTEMPTS, CAUSES, COMPARED, DROP, Plan, Run
 from dgan_backend.evaluation.running import Cells
 
 AIMS = {1: 10.0, 4: 10.0, 16: 5.0}  # points of mIoU over supervised and semi-supervised, by labels
@@ -56,9 +56,9 @@ class Summary:
         values = [c[key] for c in self.row(method, count) if c.get(key) is not None]
         return Spread.of(values) if values else None
 
-    def gain(self, baseline: str, count: int) -> Spread | None:
-        """Of the student over a baseline, draw by draw, in [-1, 1]."""
-        student = {c["draw"]: c["miou"] for c in self.row("student", count)}
+    def gain(self, baseline: str, count: int, of: str = "student") -> Spread | None:
+        """Of the student, or an attempt, over a baseline, draw by draw, in [-1, 1]."""
+        student = {c["draw"]: c["miou"] for c in self.row(of, count)}
         other = {c["draw"]: c["miou"] for c in self.row(baseline, count)}
         both = [student[draw] - other[draw] for draw in sorted(student) if draw in other]
         return Spread.of(both) if both else None
@@ -99,10 +99,11 @@ class Summary:
     def mious(self) -> dict[str, float | None]:
         """By `METHOD_LABELS`, means over draws; None: not measured."""
         told: dict[str, float | None] = {}
-        for method in (*COMPARED, "prelabeler", "inversion"):
+        for method in (*COMPARED, *ATTEMPTS, "prelabeler", "inversion"):
             for count in self.counts:
                 found = self.spread(method, count)
-                if found is not None or count == self.plan.main:
+                asked = count == self.plan.main and method not in ATTEMPTS
+                if found is not None or asked:
                     told[f"{method}_{count}"] = None if found is None else found.mean
         for count in self.plan.scale.many:
             found = self.spread("many", count)
