@@ -30,7 +30,7 @@ from dgan_backend.loadtest import account, recorder, report
 from dgan_backend.loadtest.annotators import Annotator, Office, Tally, sign_up
 from dgan_backend.loadtest.answers import Span
 from dgan_backend.loadtest.memory import Memory
-from dgan_backend.loop.board import Board
+from dgan_backend.loop.board import Board, Work
 from dgan_backend.partonomy import load_partonomy
 from dgan_backend.supervision import compute, services
 from dgan_backend.supervision.launcher import Child, Launcher
@@ -264,7 +264,7 @@ class _Test:
 
     def _busy(self) -> bool:
         trainings = self._trainings
-        works = ("train", "label")
+        works: tuple[Work, ...] = ("train", "label")
         return any(
             trainings.board.busy(trainings.uid, work)
             or trainings.board.unsettled(trainings.uid, work)

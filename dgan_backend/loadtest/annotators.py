@@ -86,6 +86,8 @@ class Annotator(threading.Thread):
                 self._turn()
             except LabelStudioError as error:
                 self._office.tally.trouble(str(error))
+            except Exception as error:  # told, not a thread that ends in silence
+                self._office.tally.trouble(f"{self.name}: {error!r}")
         self._site.close()
 
     def _pause(self) -> bool:
@@ -153,7 +155,7 @@ def changed(regions: list[Region], dice: random.Random) -> list[Region]:
     n = dice.randrange(len(regions))
     region = regions[n]
     height, width = region["original_height"], region["original_width"]
-    mask = read_mask(region, "brushlabels", height, width)
+    mask = read_mask(region, "brush", height, width)
     step = (dice.randint(-_FURTHEST, _FURTHEST), dice.choice((-2, -1, 1, 2)))
     value = {**region["value"], "rle": brush.encode(np.roll(mask, step, (0, 1)))}
     return [*regions[:n], {**region, "value": value}, *regions[n + 1 :]]
