@@ -84,8 +84,7 @@ def _sentences(report: Report) -> list[str]:
         f"{len(corrections['lost'])} are lost, {len(corrections['missing'])} are not in Label "
         f"Studio as they were acknowledged.",
         f"{trained['count']} trainings took {trained['share']:.0%} of the time and made "
-        f"{trained['versions']} versions; the last, {trained['last'] or '-'}, knew all "
-        f"{trained['seconds_until_all']:.0f} s after the last annotation.",
+        f"{trained['versions']} versions; {_known(trained)}.",
         f"{found['tasks']} tasks have {found['predictions']} predictions; "
         f"{len(found['doubled'])} have two of one version.",
     ]
@@ -93,6 +92,13 @@ def _sentences(report: Report) -> list[str]:
         first = report["troubles"][0]
         lines.append(f"{len(report['troubles'])} troubles, the first: {first[:200]}")
     return lines
+
+
+def _known(trained: Mapping[str, Any]) -> str:
+    seconds = trained["seconds_until_all"]
+    if seconds is None:
+        return "patience ended before one knew all"
+    return f"{trained['last'] or 'no one'} knew all {seconds:.0f} s after the last annotation"
 
 
 def _under(value: float | None, most: float) -> bool | None:
