@@ -269,7 +269,7 @@ def test_what_is_lost_or_doubled_fails_what_is_slow_is_told(
 def test_the_table_is_for_people() -> None:
     lines = report.table(told(troubles=["Label Studio answered 500"])).splitlines()
     assert "/webhook                    1       0   30   30   30           30" in lines
-    assert any("p7-toonhead-v0001, knew all 12 s after" in line for line in lines)
+    assert any("p7-toonhead-v0001 knew all 12 s after" in line for line in lines)
     assert any("1 troubles, the first: Label Studio answered 500" in line for line in lines)
     assert lines[-1] == "        yes  memory is flat"
 

@@ -229,6 +229,9 @@ class Trial:
             last = account.Learned.last(self._models, project).version
             return not self._busy() and not (last and api.count_without(project, last))
 
+        def single() -> bool:
+            return not account.doubled(_predictions(api, project))
+
         began = time.monotonic()
 
         def left() -> float:
