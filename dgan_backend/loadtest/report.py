@@ -83,7 +83,7 @@ def _sentences(report: Report) -> list[str]:
         f"{corrections['changed_again']} times one was changed again; "
         f"{len(corrections['lost'])} are lost, {len(corrections['missing'])} are not in Label "
         f"Studio as they were acknowledged.",
-        f"{trained['count']} trainings took {trained['share']:.0%} of the time and made "
+        f"{trained['count']} trainings took {trained['share']:.0%} of the labeling time and made "
         f"{trained['versions']} versions; {_known(trained)}.",
         f"{found['tasks']} tasks have {found['predictions']} predictions; "
         f"{len(found['doubled'])} have two of one version.",
