@@ -25,7 +25,7 @@ from dgan_backend.storage import Storage
 from dgan_backend.versions import CARD, Source, read_sources
 
 _LOADED = 8  # versions held in memory
-_NAME = re.compile(r"p(\d+)-(.+)-v(\d{4,})")
+NAME = re.compile(r"p(\d+)-(.+)-v(\d{4,})")  # of a project's version: project, partonomy, number
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Registry:
             names = os.listdir(self._model_dir)
         except OSError:
             return []
-        return [name for name in names if name.startswith(prefix) and _NAME.fullmatch(name)]
+        return [name for name in names if name.startswith(prefix) and NAME.fullmatch(name)]
 
     def next_name(self, partonomy: Partonomy, project: int) -> str:
         """The name of the next version, whatever the last one's fate was."""
@@ -123,6 +123,21 @@ class Registry:
                 self._shared.publish(segmenter.version, folder, segmenter.card.generator)
         if current:
             self.use(segmenter.version)
+
+    def take(self, folder: Path, generator: str) -> None:
+        """Take in a version that another MODEL_DIR had, which lies whole in a folder of its name
+        beside MODEL_DIR's. generator: as its card has it. Raises DganError when there is one of
+        that name."""
+        if self._shared is not None:
+            self._shared.publish(folder.name, folder, generator)
+            return
+        try:
+            folder.rename(self._model_dir / folder.name)
+        except OSError as error:
+            raise DganError(
+                f"{self._model_dir / folder.name} cannot be written ({error.strerror}); versions "
+                "are never overwritten."
+            ) from error
 
     def use(self, version: str) -> None:
         """Make a version current; raises DganError when there is no such version."""
@@ -208,7 +223,7 @@ class Registry:
 
     def _read(self, folder: Path) -> Kept | None:
         """None where a folder's name or card is not a version's, or it was just deleted."""
-        card, match = folder / CARD, _NAME.fullmatch(folder.name)
+        card, match = folder / CARD, NAME.fullmatch(folder.name)
         try:
             status = card.stat()
             stamp = status.st_ino, status.st_mtime_ns

@@ -355,3 +355,11 @@ def test_how_long_a_failed_job_waits_is_told(board: Board) -> None:
     assert left is not None and 4 < left <= 5
     board.mark(UID, "train")
     assert board.retry_seconds(UID, "train") is None
+
+
+def test_one_stores_the_prediction_of_a_task(board: Board, client: redis.Redis) -> None:
+    assert board.store(UID, "v1", [1, 2]) == {1, 2}
+    assert board.store(UID, "v1", [2, 3]) == {3}
+    assert board.store(UID, "v2", [2]) == {2} and board.store(OTHER, "v1", [2]) == {2}
+    assert board.store(UID, "v1", []) == set()
+    assert 0 < client.ttl(f"dgan:store:{UID}:v1:2") <= 20

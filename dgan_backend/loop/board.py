@@ -32,6 +32,7 @@ _RENEWALS = 4  # in a lease's time
 _ERRORS = 20  # kept for each project
 _EMPTY = 500  # tasks of a project whose reasons are kept; a hundred more now and then
 _SERVED_SECONDS = 20.0  # after /predict was answered, until Label Studio has surely stored it
+_STORED_SECONDS = 20  # that a prediction may take from its computation into Label Studio
 _FIRST_WAIT, _LONGEST_WAIT = 5, 600  # seconds after a failure
 _PREFIX = "dgan:"
 
@@ -250,6 +251,17 @@ class Board:
         key = f"{_PREFIX}served:{uid}"
         self._redis.zremrangebyscore(key, 0, time.time())
         return {int(_text(task)) for task in self._redis.zrange(key, 0, -1)}
+
+    def store(self, uid: str, version: str, tasks: Sequence[int]) -> set[int]:
+        """Those of the tasks whose prediction of a version nobody else is storing: the caller is
+        the one to do it, within some seconds."""
+        if not tasks:
+            return set()
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for task in tasks:
+                key = f"{_PREFIX}store:{uid}:{version}:{task}"
+                pipeline.set(key, b"1", nx=True, ex=_STORED_SECONDS)
+            return {task for task, mine in zip(tasks, pipeline.execute(), strict=True) if mine}
 
     # What the sweep has seen
 

@@ -203,6 +203,7 @@ def _label(
         version,
         predict,
         served=lambda: bench.board.served(uid),
+        store=lambda tasks: bench.board.store(uid, version, tasks),
         check=still,
         progress=progress,
         outdated=lambda prediction: not fits(prediction["result"], binding),
