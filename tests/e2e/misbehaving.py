@@ -85,9 +85,12 @@ class _Request(socketserver.BaseRequestHandler):
     def _pass_on(self, asked: bytes, lost: bool = False) -> None:
         with socket.create_connection(self.server.target) as there:
             there.sendall(asked)
+            answer = b""
             while data := there.recv(65536):
-                if not lost:
-                    self.request.sendall(data)
+                answer += data
+            if not lost:
+                first, end, rest = answer.partition(b"\r\n")
+                self.request.sendall(first + end + b"Connection: close" + end + rest)
 
 
 def _read(source: socket.socket) -> bytes:
