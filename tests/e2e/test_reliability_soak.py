@@ -116,7 +116,9 @@ class Stage:
     def status(self) -> str:
         """The status page as JSON."""
         headers = {"Accept": "application/json"}
-        return httpx.get(f"{self.aside.url}/status", headers=headers, trust_env=False).text
+        return httpx.get(
+            f"{self.aside.url}/status", headers=headers, trust_env=False, timeout=60
+        ).text
 
     def tells(self, pattern: str) -> None:
         """Wait until /status says something."""
