@@ -375,6 +375,6 @@ def test_how_long_a_failed_job_waits_is_told(board: Board) -> None:
     assert board.retry_seconds(UID, "train") is None
     board.failed(UID, "train")
     left = board.retry_seconds(UID, "train")
-    assert left is not None and 4 < left <= 5
+    assert left is not None and 4 < left <= 6
     board.mark(UID, "train")
     assert board.retry_seconds(UID, "train") is None
