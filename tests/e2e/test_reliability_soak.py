@@ -175,7 +175,7 @@ def worker_frozen(stage: Stage) -> None:
 def two_workers_with_the_same_job(stage: Stage) -> None:
     stage.correct()
     for name in "ab":
-        jobs.enqueue(stage.redis(), stage.uid, "train", f"twice-{name}-{time.time()}")
+        jobs.enqueue(stage.redis(), stage.uid, "train", f"twice-{name}-{time.time_ns()}")
 
 
 def web_killed(stage: Stage) -> None:
