@@ -126,6 +126,7 @@ def _sweeper(settings: Settings, predictor: Predictor, client: redis.Redis) -> S
         version=lambda p: predictor.version(p) if predictor.trained(p) else "",
         look_seconds=settings.sweep_seconds,
         forgotten=Vault(settings.models).forget,
+        damaged=predictor.damaged,
     )
 
 

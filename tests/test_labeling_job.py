@@ -105,7 +105,7 @@ class Studio:
     def update_prediction(self, prediction: int, **fields: Any) -> None:
         self._around(self.before, "update_prediction")
         if prediction not in self.stored:
-            raise LabelStudioError("Label Studio answered 404", 404)
+            raise LabelStudioError("Label Studio answered 404", 404, gone=True)
         self.stored[prediction].update(fields)
         self.calls.append(("update_prediction", prediction))
         self._around(self.after, "update_prediction")

@@ -209,7 +209,7 @@ class Labeler:
             place = (current or found.ours)[0]
             self._site.update_prediction(int(place["id"]), **_fields(entry))
         except LabelStudioError as error:
-            if error.status not in (400, 404):  # 404: somebody deleted it just now
+            if error.status != 400 and not error.gone:  # gone: somebody deleted it just now
                 raise
             log.warning("Project %s: a prediction stays as it was: %s", self._number, error)
 

@@ -283,7 +283,7 @@ def _open(bench: Bench, connection: Connection) -> tuple[Project, LabelStudioCli
     try:
         now = site.project(_number(project))
     except LabelStudioError as error:
-        if error.status == 404:
+        if error.gone:
             _forget(bench, connection.uid)
             raise Gone(f"{project.name} is not in Label Studio any more.") from error
         raise
