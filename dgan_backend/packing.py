@@ -253,8 +253,11 @@ def _become(packed: Packed, registry: Registry, project: int) -> str:
     told = {k: v for k, v in card.get("training", {}).items() if k not in _OF_ITS_PROJECT}
     name, told["imported"] = registry.next_name(tree, project), packed.name
     card.update(name=name, partonomy=tree.to_json(), training=told)
+    sources = packed.version / SOURCES
+    if sources.is_file():
+        rows = json.loads(sources.read_text(encoding="utf-8"))
+        write_json(sources, [{**row, "task": None, "key": ""} for row in rows])
+        if SOURCES in card.get("files", {}):
+            card["files"][SOURCES] = file_hash(sources)
     write_json(packed.version / CARD, card)
-    if (packed.version / SOURCES).is_file():
-        rows = json.loads((packed.version / SOURCES).read_text(encoding="utf-8"))
-        write_json(packed.version / SOURCES, [{**row, "task": None, "key": ""} for row in rows])
     return name
