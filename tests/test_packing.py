@@ -119,7 +119,7 @@ def test_nothing_is_overwritten(
     assert main(["versions", "import", str(packed)]) == 0
     assert "is there already, the very same" in capsys.readouterr().out
     shutil.copytree(origin, tmp_path / "other")
-    card = tmp_path / "other" / NAME / "card.json"
+    card = tmp_path / "other" / NAME / "version.json"
     card.write_text(json.dumps({**json.loads(card.read_text()), "training": {"pictures": 99}}))
     other = exported(tmp_path / "other", tmp_path / "other.tar")
     said = refused(capsys, "import", str(other))
