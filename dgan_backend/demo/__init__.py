@@ -99,7 +99,7 @@ def _start(
 def _settings(options: Options, login: studio.Login, state: Path) -> Settings:
     """The demo's own: an admin's production settings in the environment are none of its business.
 
-    Only what tunes the computation is taken over (DEVICE, THREADS, WORKERS, LOG_LEVEL).
+    Only what tunes the computation is taken over (DEVICE, PRECISION, THREADS, WORKERS, LOG_LEVEL).
     """
     return replace(
         Settings.from_env({key: os.environ[key] for key in _TUNING if key in os.environ}),
@@ -110,7 +110,7 @@ def _settings(options: Options, login: studio.Login, state: Path) -> Settings:
     )
 
 
-_TUNING = ("DEVICE", "THREADS", "WORKERS", "LOG_LEVEL")
+_TUNING = ("DEVICE", "PRECISION", "THREADS", "WORKERS", "LOG_LEVEL")
 _REPLACED = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "ALLOWED_IMAGE_HOSTS", "PORT")
 
 
