@@ -5,6 +5,10 @@ class DganError(Exception):
     """Something the user can mend; the message names the culprit and says what to do next."""
 
 
+class DamagedError(DganError):
+    """The files of a version are not as they were written."""
+
+
 class TaskError(DganError):
     """One task cannot be labeled (its picture is missing or broken); others can."""
 

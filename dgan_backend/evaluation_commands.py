@@ -193,7 +193,8 @@ def _add_report(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "on hundreds of labels; measures them on pictures that nothing learned from; and tells "
         "whether uncertainty knows what is wrong. What the JSON holds is not computed again: "
         "stopped by Ctrl-C or killed, the same command goes on. A run takes some minutes, all of "
-        "them hours; --quick is for seeing it work.",
+        "them hours; --quick is for seeing it work. A run that fails is named, and stops nothing "
+        "but what needs it: the exit code is 1, and the same command tries it again.",
     )
     report.add_argument(
         "domain",
@@ -218,7 +219,7 @@ def _add_report(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--many",
         type=Path,
         help="more labeled pictures, for the fully supervised rows; without their labels, for the "
-        "semi-supervised one [toonhead: rendered by Node; else DOMAIN]",
+        "semi-supervised one [toonhead: rendered by Node; else DOMAIN, if the test is apart]",
     )
     report.add_argument(
         "--style",
@@ -229,11 +230,15 @@ def _add_report(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     report.add_argument(
         "--person",
         type=Path,
-        help="weights of a U-Net that judges samples [toonhead: the one of the tests; else the "
-        "network that was trained on the most labels]",
+        help="weights of a U-Net that judges samples [toonhead: tests/data/toonhead/"
+        "person.safetensors, see docs/notes/masks.md; else the network of the most labels]",
     )
     report.add_argument("--turns", action="store_true", help="no up [as the generator]")
-    report.add_argument("--draws", type=positive, help="how often labels are drawn [3; quick: 1]")
+    report.add_argument(
+        "--draws",
+        type=positive,
+        help="how often labels are drawn, but for 40, drawn once [3; quick: 1]",
+    )
     report.add_argument(
         "--work",
         type=Path,

@@ -8,6 +8,7 @@ is started, and has imported all that it needs, before there is a job for it.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -19,7 +20,7 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from rq import Queue, SpawnWorker
+from rq import Queue, SpawnWorker, worker_registration
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
@@ -32,12 +33,15 @@ from dgan_backend.supervision import compute, services
 from dgan_backend.supervision.processes import die_with_parent
 from dgan_backend.supervision.standby import Standby, given, receive
 
+log = logging.getLogger("dgan_backend.jobs")  # also where this module is the main one
+
 # A worker empties the first one first.
 QUEUES = {work: f"dgan-{work}" for work in ("train", "label", "check", "make", "synthesize")}
 _TIMEOUT = 6 * 3600  # seconds, for one job
 _HURRIED_SECONDS = 1.0
-_HEARD_SECONDS = 600.0
+_HEARD_SECONDS = 150.0
 _STOP_SECONDS = 5.0  # until a worker that does not end is told again
+_TOLD_SECONDS = 75  # a worker that waits tells every minute that it is there
 _NICE = 5  # the web process comes first
 
 
@@ -177,15 +181,20 @@ def run_worker(settings: Settings, burst: bool = False) -> int:
     """
     client = connect(settings)
     queues = [queue(client, work) for work in QUEUES]
-    worker = JobWorker(queues, connection=client, serializer=JSONSerializer)
+    worker = JobWorker(
+        queues, connection=client, serializer=JSONSerializer, worker_ttl=_TOLD_SECONDS
+    )
     worker.has_next = not burst
     os.environ["REDIS_URL"] = settings.redis_url  # for the processes of the jobs
-    print(f"Waiting for jobs (pid {os.getpid()}).", flush=True)
     threads = settings.threads or compute.share(settings.workers)
     wanted = compute.environment(threads, 1 + settings.workers)
     os.environ.update({k: v for k, v in wanted.items() if k not in os.environ})
+    waiting = f"Waiting for jobs (pid {os.getpid()})."
     if settings.log_format == "json":
         logs.set_up(settings)  # and RQ brings no handler of its own
+        log.info(waiting)
+    else:
+        print(waiting, flush=True)
     worker.get_ready()
     worker.work(burst=burst, logging_level=settings.log_level)
     if not burst and worker._shutdown_requested_date is None:
@@ -195,7 +204,7 @@ def run_worker(settings: Settings, burst: bool = False) -> int:
 
 def check_worker(settings: Settings) -> int:
     """`dgan-backend worker --check`: 0 when a worker of this machine was heard of lately, else 1.
-    A worker that waits tells every few minutes, one with a job more often."""
+    A worker tells every minute or more often."""
     client, now = connect(settings, hurried=True), datetime.now(UTC)
     for worker in JobWorker.all(connection=client, serializer=JSONSerializer):
         heard = worker.last_heartbeat
@@ -227,6 +236,16 @@ class JobWorker(SpawnWorker):
     def get_ready(self) -> None:
         if self.has_next:
             self._standby.start()
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Tell that this worker is there; where Redis was emptied, who it is, as well: a job's
+        process asks for that."""
+        super().heartbeat(timeout, pipeline)
+        if pipeline is not None or self.birth_date is None:
+            return
+        if not self.connection.sismember(self.redis_workers_keys, self.key):
+            self.connection.hset(self.key, mapping=self.serialize())
+            worker_registration.register(self)
 
     def request_stop(self, signum: int, frame: Any) -> None:
         """A signal to end: the job that runs is not waited for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -49,6 +50,17 @@ class LabeledPictures:
             [self.images[i] for i in chosen],
             [self.masks[i] for i in chosen],
         )
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of the names and contents of a folder's pictures and masks, or of a file."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    for file in sorted(p for place in ("images", "masks") for p in (path / place).glob("*")):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        found.update(f"{file.relative_to(path)} {content}\n".encode())
+    return found.hexdigest()
 
 
 def load_pairs(path: Path) -> LabeledPictures:

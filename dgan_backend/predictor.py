@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dgan_backend.errors import DganError, PassingError, TaskError
+from dgan_backend.errors import DamagedError, DganError, PassingError, TaskError
 from dgan_backend.interactive import regions_at
 from dgan_backend.labelstudio.binding import Binding
 from dgan_backend.labelstudio.images import load_image
@@ -57,6 +57,10 @@ class Predictor:
         current = self._registry.current(partonomy, project.number, project.uid)
         return current or f"{partonomy.name}-untrained"
 
+    def damaged(self, project: Project) -> list[str]:
+        """Names of the project's versions that were put aside."""
+        return [] if project.number is None else self._registry.damaged(project.number)
+
     def trained(self, project: Project) -> bool:
         """Whether there is a version that serves the project."""
         if project.binding is None:
@@ -84,10 +88,16 @@ class Predictor:
 
         `{"result": [regions], "score": float in [0, 1], "model_version": version}`; a task that
         cannot be labeled gets no regions, score 0 and a `reason`; one whose picture is out of
-        reach for now gets no `result` at all, so that Label Studio asks for it again.
+        reach for now gets no `result` at all, so that Label Studio asks for it again. A version
+        that turns out to be damaged is replaced by the one that serves then.
         """
         try:
             return self._predict(project, version, task)
+        except DamagedError as error:
+            log.error("Project %s: %s", project.number, error)
+            if (now := self.version(project)) != version:
+                return self.predict(project, now, task)
+            return self._without_result(project, version, task, str(error))
         except PassingError as error:
             return self._without_result(project, version, task, str(error))
         except Exception as error:
@@ -107,6 +117,10 @@ class Predictor:
         """
         try:
             return self._answer(project, version, task, context)
+        except DamagedError as error:
+            if (now := self.version(project)) != version:
+                return self.answer(project, now, task, context)
+            reason = _reason(task, error)
         except Exception as error:
             reason = _reason(task, error)
         log.warning("Project %s, a smart tool: %s", project.number, reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dgan_backend.errors import DganError
+from dgan_backend.errors import DamagedError, DganError
 from dgan_backend.generators.native import write_json
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.records import version_name
@@ -25,7 +26,10 @@ from dgan_backend.storage import Storage
 from dgan_backend.versions import CARD, Source, read_sources
 
 _LOADED = 8  # versions held in memory
-_NAME = re.compile(r"p(\d+)-(.+)-v(\d{4,})")
+NAME = re.compile(r"p(\d+)-(.+)-v(\d{4,})")  # of a project's version: project, partonomy, number
+_DAMAGED = ".damaged"  # end of the name of a folder that was put aside
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,16 @@ class Registry:
         own = [k for k in found if k is not None and (not uid or k.uid in ("", uid))]
         return sorted(own, key=lambda k: (k.project, k.partonomy, k.number))
 
+    def damaged(self, project: int) -> list[str]:
+        """The names of a project's versions that were put aside."""
+        found = (name.removesuffix(_DAMAGED) for name in self._listed(project, _DAMAGED))
+        return sorted(name for name in found if NAME.fullmatch(name))
+
     def _names(self, project: int | None) -> list[str]:
         """Of folders that may be versions. Asked for with every request, so without globs."""
+        return [name for name in self._listed(project) if NAME.fullmatch(name)]
+
+    def _listed(self, project: int | None, ending: str = "") -> list[str]:
         prefix = "p" if project is None else f"p{project}-"
         if self._shared is not None:
             self._shared.pull()
@@ -113,11 +125,13 @@ class Registry:
             names = os.listdir(self._model_dir)
         except OSError:
             return []
-        return [name for name in names if name.startswith(prefix) and _NAME.fullmatch(name)]
+        return [name for name in names if name.startswith(prefix) and name.endswith(ending)]
 
     def next_name(self, partonomy: Partonomy, project: int) -> str:
         """The name of the next version, whatever the last one's fate was."""
-        own = [k.number for k in self.versions(project) if k.partonomy == partonomy.name]
+        names = [*self._names(project), *self.damaged(project)]
+        found = [match for name in names if (match := NAME.fullmatch(name))]
+        own = [int(match[3]) for match in found if match[2] == partonomy.name]
         return version_name(partonomy.name, project, max(own, default=0) + 1)
 
     def publish(self, segmenter: Segmenter, *, current: bool) -> None:
@@ -132,6 +146,21 @@ class Registry:
                 self._shared.publish(segmenter.version, folder, segmenter.card.generator)
         if current:
             self.use(segmenter.version)
+
+    def take(self, folder: Path, generator: str) -> None:
+        """Take in a version that another MODEL_DIR had, which lies whole in a folder of its name
+        beside MODEL_DIR's. generator: as its card has it. Raises DganError when there is one of
+        that name."""
+        if self._shared is not None:
+            self._shared.publish(folder.name, folder, generator)
+            return
+        try:
+            folder.rename(self._model_dir / folder.name)
+        except OSError as error:
+            raise DganError(
+                f"{self._model_dir / folder.name} cannot be written ({error.strerror}); versions "
+                "are never overwritten."
+            ) from error
 
     def use(self, version: str) -> None:
         """Make a version current; raises DganError when there is no such version."""
@@ -178,9 +207,10 @@ class Registry:
                     if self._shared is not None:
                         self._shared.forget_choice(path.name)
             self._delete(k.name)
-        if not uid:  # what a process that was killed was writing
-            for folder in self._model_dir.glob(f"p{project}-*-v[0-9]*.partial"):
-                shutil.rmtree(folder, ignore_errors=True)
+        if not uid:  # what a process that was killed was writing, and what was put aside
+            for ending in (".partial", _DAMAGED):
+                for folder in self._model_dir.glob(f"p{project}-*-v[0-9]*{ending}"):
+                    shutil.rmtree(folder, ignore_errors=True)
         return [k.name for k in versions]
 
     def sources(self, version: str) -> tuple[Source, ...]:
@@ -191,16 +221,37 @@ class Registry:
             return ()
 
     def segmenter(self, version: str) -> Segmenter:
-        """The segmenter of a version; raises DganError when there is no such version."""
+        """The segmenter of a version; raises DganError when there is no such version.
+
+        DamagedError: it was one. It is put aside, so the version before serves from now on.
+        """
         with self._lock:
             if version not in self._loaded:
-                loaded = Segmenter.load(self.folder(version), device=self._device)
+                loaded = self._load(version)
                 loaded.compute_in(self._precision)
                 self._loaded[version] = loaded
                 while len(self._loaded) > _LOADED:
                     self._loaded.popitem(last=False)
             self._loaded.move_to_end(version)
             return self._loaded[version]
+
+    def _load(self, version: str) -> Segmenter:
+        folder = self.folder(version)
+        try:
+            return Segmenter.load(folder, device=self._device)
+        except DamagedError as error:
+            if folder.parent != self._model_dir:
+                raise  # it came with the package
+            if self._shared is None:
+                _put_aside(folder)
+                raise DamagedError(
+                    f"{error} Version {version} was put aside, and the one before serves; what it "
+                    "had learned is learned again by itself."
+                ) from error
+            log.error("%s It is fetched again.", error)
+            shutil.rmtree(folder, ignore_errors=True)
+            self._shared.pull(at_once=True)
+            return Segmenter.load(self.folder(version), device=self._device)
 
     def folder(self, version: str) -> Path:
         """Where a version lies; raises DganError when there is no such version."""
@@ -219,7 +270,7 @@ class Registry:
 
     def _read(self, folder: Path) -> Kept | None:
         """None where a folder's name or card is not a version's, or it was just deleted."""
-        card, match = folder / CARD, _NAME.fullmatch(folder.name)
+        card, match = folder / CARD, NAME.fullmatch(folder.name)
         try:
             status = card.stat()
             stamp = status.st_ino, status.st_mtime_ns
@@ -227,7 +278,9 @@ class Registry:
             if known is not None and known[0] == stamp:
                 return known[1]
             training = json.loads(card.read_text(encoding="utf-8"))["training"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, ValueError) and match is not None and self._shared is None:
+                _put_aside(folder)
             return None
         if match is None or not isinstance(training, dict):
             return None
@@ -265,6 +318,17 @@ class Registry:
         """Versions fitted by hand are chosen for all projects of that number."""
         of = f"{partonomy}.{uid}" if uid else partonomy
         return self._model_dir / f"p{project}-{of}.current.json"
+
+
+def _put_aside(folder: Path) -> None:
+    """In one step, for whoever looks after the disk; nothing happens where another process has."""
+    target = folder.with_name(folder.name + _DAMAGED)
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        folder.rename(target)
+        log.error("Version %s is damaged: it was put aside as %s", folder.name, target)
+    except OSError as error:
+        log.error("Version %s is damaged, and stays where it is: %s", folder.name, error)
 
 
 def _told(pointer: Path) -> tuple[float, str, int]:

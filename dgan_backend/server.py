@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 PREDICT_DEADLINE = 85.0  # seconds; Label Studio gives up after 100
 _CONNECTIONS = 500  # at once; more get 503 at once, before the files run out that may be open
 _REFUSAL_SECONDS = 0.3  # Label Studio waits 1 s for /webhook, and an annotator with it
+_LABEL_STUDIO = "heartex/"  # how it names itself where it stores what is answered
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 Event = dict[str, Any]
 Listener = Callable[[Event, str], None]
@@ -125,6 +126,7 @@ def _sweeper(settings: Settings, predictor: Predictor, client: redis.Redis) -> S
         version=lambda p: predictor.version(p) if predictor.trained(p) else "",
         look_seconds=settings.sweep_seconds,
         forgotten=Vault(settings.models).forget,
+        damaged=predictor.damaged,
     )
 
 
@@ -216,7 +218,8 @@ def _add_routes(app: FastAPI, backend: Backend) -> None:
 
     @app.post("/predict")
     async def predict(request: Request) -> Event:
-        return {"results": await backend.predict(await read_body(request))}
+        stored = request.headers.get("user-agent", "").startswith(_LABEL_STUDIO)
+        return {"results": await backend.predict(await read_body(request), stored)}
 
     @app.get("/versions")
     @app.post("/versions")

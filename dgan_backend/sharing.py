@@ -31,6 +31,11 @@ from dgan_backend.student.native import backbone_id
 from dgan_backend.versions import CARD
 
 FRESH_SECONDS = 3.0  # what others did is seen after so long
+GENERATOR_FILES = tuple(  # of a native folder, with encoder and backbone
+    f"{part}.{ending}"
+    for part in ("card", "generator", "encoder", "backbone")
+    for ending in ("json", "safetensors")
+)
 CHOICE = ".current.json"  # how the files end that say which version serves a project
 
 log = logging.getLogger(__name__)
@@ -197,7 +202,7 @@ class Shared:
 
     def _share(self, generator: Path) -> str:
         """The bundle of a generator with its encoder and backbone, as they are now."""
-        files = [generator / name for name in _GENERATOR if (generator / name).is_file()]
+        files = [generator / name for name in GENERATOR_FILES if (generator / name).is_file()]
         digests = "".join(f"{file.name} {file_hash(file)}\n" for file in files)
         bundle = hashlib.sha256(digests.encode()).hexdigest()[:16]
         if self._generators.note(bundle) is None:
@@ -208,7 +213,7 @@ class Shared:
         """A generator that is not where the card says is fetched, and the card of the mirror says
         where it is."""
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        if _is_there(card):
+        if generator_is_there(card):
             return
         target = self._mirror / "shared-generators" / bundle
         if not (target / _WHOLE).is_file():
@@ -218,7 +223,7 @@ class Shared:
         self._local.write(f"{folder.name}/{CARD}", json.dumps(moved).encode())
 
 
-def _is_there(version: dict[str, Any]) -> bool:
+def generator_is_there(version: dict[str, Any]) -> bool:
     """Whether the generator that a version's card names is here, with the version's backbone."""
     reference = version["generator"]
     try:
@@ -230,8 +235,3 @@ def _is_there(version: dict[str, Any]) -> bool:
 
 
 _WHOLE = ".whole"  # beside files of which none is missing
-_GENERATOR = [
-    f"{part}.{ending}"
-    for part in ("card", "generator", "encoder", "backbone")
-    for ending in ("json", "safetensors")
-]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from dgan_backend.student.network import SegmentationNetwork
 
 _BACKBONES = ("light", "resnet50", "resnet101", "resnet152")
+_TRAINING = "training.json"  # of a student: what it learned from
 _EXAMPLES = """
 examples:
   dgan-backend synthesize --count 10000 --side 128 --out heads
@@ -133,13 +136,17 @@ def _train(args: argparse.Namespace) -> int:
     from dgan_backend.student.student import Student
     from dgan_backend.student.teaching import Checkpoint, teach
 
-    if (args.out / STUDENT_CARD).is_file():
-        print(f"{args.out} is there already.")
-        return 0
     if not 0.0 < args.share < 1.0:
         raise DganError(f"--share is between 0 and 1, not {args.share}.")
-    segmenter = find_version(args.version, Settings.from_env()).segmenter
+    version = find_version(args.version, Settings.from_env())
+    segmenter = version.segmenter
     settings = _settings(args, segmenter)
+    key = _key(args, settings, _side(args, segmenter), version.sha256)
+    if (args.out / STUDENT_CARD).is_file():
+        _check_same(args.out, key)
+        print(f"{args.out} is there already.")
+        return 0
+    _warn_of_one_opinion(settings)
     network, begun = _network(args, segmenter.partonomy.num_classes)
     lessons = _lessons(args, segmenter)
     told = {
@@ -150,9 +157,10 @@ def _train(args: argparse.Namespace) -> int:
         "begun_with": begun,
         "pictures": settings.pictures,
         "side": _side(args, segmenter),
+        "key": key,
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(args.out / "checkpoint.pt", _key(args, told))
+    checkpoint = Checkpoint(args.out / "checkpoint.pt", key)
     bar = tqdm(total=settings.steps, unit="step", smoothing=0.05)
     with bar:
 
@@ -166,17 +174,66 @@ def _train(args: argparse.Namespace) -> int:
     augment = settings.augment
     weights = weights_by(lessons.frequencies(network.num_classes), settings.balance)
     correction = tuple(correction_by(weights, settings.prior))
-    write_json(args.out / "training.json", told)
+    write_json(args.out / _TRAINING, told)
     save_student(args.out, Student([network.cpu()], augment.mirror, augment.swap, correction))
     checkpoint.path.unlink(missing_ok=True)
     print(f"{args.out}: a student that saw {settings.pictures} pictures")
     return 0
 
 
-def _key(args: argparse.Namespace, told: dict[str, Any]) -> str:
-    """Of all that the result follows from."""
-    depends = [told, args.backbone, args.batch, args.rate, args.filter, args.seed]
+def _key(args: argparse.Namespace, settings: UNetSettings, side: int, version: str) -> str:
+    """Of all that the result follows from; files by what is in them. version: its interpreter's
+    SHA-256."""
+    from dgan_backend.generators.native import file_hash
+    from dgan_backend.labeled import content_digest
+
+    depends = [
+        asdict(settings),
+        side,
+        args.backbone,
+        file_hash(args.weights) if args.weights and args.weights.is_file() else "",
+        [_set_digest(url) for url in args.sets] or [version, args.filter],
+        [content_digest(args.labels), args.share] if args.labels else [],
+    ]
     return hashlib.sha256(json.dumps(depends).encode()).hexdigest()
+
+
+def _set_digest(url: str) -> str:
+    """Of a data set's card and manifest, which say what its pictures follow from."""
+    from dgan_backend.factory.card import CARD
+    from dgan_backend.factory.formats.png import MANIFEST
+    from dgan_backend.storage import Storage
+
+    folder = Storage(url)
+    found = [folder.find(name) or b"" for name in (CARD, MANIFEST)]
+    return hashlib.sha256(b"\n".join(found)).hexdigest()
+
+
+def _check_same(out: Path, key: str) -> None:
+    """Raises DganError when another student is there."""
+    try:
+        told = json.loads((out / _TRAINING).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        told = {}
+    if told.get("key") != key:
+        raise DganError(
+            f"{out} holds a student of other settings, sets or labels; choose another --out, or "
+            "remove it."
+        )
+
+
+def _warn_of_one_opinion(settings: UNetSettings) -> None:
+    from dgan_backend.student.student import StudentSettings
+
+    try:
+        StudentSettings(1, settings).check()
+    except DganError:
+        print(
+            "These pictures are not mirrored, as left and right are classes of their own, so one "
+            "network is a single opinion: its uncertainty will be 0 everywhere, and its scores "
+            "will say less. `dgan-backend fit` makes students of several networks.",
+            file=sys.stderr,
+        )
 
 
 def _settings(args: argparse.Namespace, segmenter: Segmenter) -> UNetSettings:
@@ -252,7 +309,7 @@ def _version(args: argparse.Namespace) -> int:
         )
     base = find_version(args.version, settings).segmenter
     try:
-        told = json.loads((args.student / "training.json").read_text(encoding="utf-8"))
+        told = json.loads((args.student / _TRAINING).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DganError(f"{args.student} has no training.json ({error}); train it again.") from None
     if args.out is not None:

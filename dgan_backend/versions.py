@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dgan_backend.errors import DganError
-from dgan_backend.generators.native import read_tensors, write_json, write_tensors
+from dgan_backend.errors import DamagedError, DganError
+from dgan_backend.generators.native import file_hash, read_tensors, write_json, write_tensors
 from dgan_backend.interpreter import Ensemble
 from dgan_backend.partonomy import Partonomy
 from dgan_backend.student.native import STUDENT_CARD, load_student, save_student
@@ -34,7 +34,8 @@ class VersionCard:
     `InversionSettings` it was fitted with; {} = the defaults. outside: what labels pictures from
     outside, 'student' or 'interpreter'. maps: what the interpreter reads, 'generator' or
     'generator+picture'. backbone_id: of the student's backbone, which also says how familiar a
-    picture is; "" where the student began at random, or there is none.
+    picture is; "" where the student began at random, or there is none. files: the SHA-256 of each
+    other file, as it was written; {} in versions of earlier releases.
     """
 
     name: str
@@ -47,6 +48,7 @@ class VersionCard:
     maps: str = "generator"
     backbone_id: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self), "partonomy": self.partonomy.to_json()}
@@ -129,39 +131,50 @@ def write_version(
 ) -> None:
     """Write a version whole: into a partial folder that is then moved into place.
 
-    Raises DganError when the folder is there already: versions are immutable.
+    Raises DganError when the folder is there already (versions are immutable), or cannot be
+    written; then nothing is left of it.
     """
     if folder.exists():
         raise DganError(f"{folder} exists already, and versions never change; choose another name.")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_tensors(partial / WEIGHTS, ensemble.tensors())
-    if student is not None:
-        save_student(partial, student)
-    stored = {"w": data.w, "masks": data.masks, "pictures": data.pictures}
-    write_tensors(partial / TRAINING, stored, dtype=None)
-    write_json(partial / SOURCES, [asdict(source) for source in data.sources])
-    write_json(partial / CARD, card.to_json())
-    partial.replace(folder)
+    try:
+        partial.mkdir(parents=True)
+        write_tensors(partial / WEIGHTS, ensemble.tensors())
+        if student is not None:
+            save_student(partial, student)
+        stored = {"w": data.w, "masks": data.masks, "pictures": data.pictures}
+        write_tensors(partial / TRAINING, stored, dtype=None)
+        write_json(partial / SOURCES, [asdict(source) for source in data.sources])
+        files = {file.name: file_hash(file) for file in sorted(partial.iterdir())}
+        write_json(partial / CARD, replace(card, files=files).to_json())
+        partial.replace(folder)
+    except OSError as error:
+        raise DganError(
+            f"{folder} cannot be written ({error}); see that there is room, and the right to write."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_version(
     folder: Path, device: str = "cpu"
 ) -> tuple[VersionCard, Ensemble, Student | None, TrainingSet]:
-    """Read a version; raises DganError that names the file at fault."""
+    """Read a version; raises DganError that names the file at fault: DamagedError when that is not
+    what was written."""
     path = folder / CARD
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = _card(path)
         if value.pop("format") != FORMAT:
             raise DganError(f"{path} was written by another release; fit it again.")
         card = VersionCard(**{**value, "partonomy": Partonomy.from_json(value["partonomy"])})
-        ensemble = Ensemble.from_tensors(read_tensors(folder / WEIGHTS), device)
+        _check_files(folder, card)
+        ensemble = Ensemble.from_tensors(_tensors(folder / WEIGHTS), device)
     except FileNotFoundError:
         raise DganError(f"{folder} has no {CARD}, so it is no version.") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DganError(f"{path} is no version card ({error!r}).") from error
-    stored = read_tensors(folder / TRAINING)
+    stored = _tensors(folder / TRAINING)
     if missing := {"w", "masks"} - set(stored):
         raise DganError(f"{folder / TRAINING} misses {', '.join(sorted(missing))}; copy it again.")
     pictures = stored.get("pictures", torch.empty(0, 3, 0, 0, dtype=torch.uint8))
@@ -172,6 +185,30 @@ def read_version(
     if ensemble.num_classes != card.partonomy.num_classes:
         raise DganError(f"{path} and {WEIGHTS} disagree on the number of classes; fit it again.")
     return card, ensemble, student, data
+
+
+def _card(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged: it is no JSON ({error}).") from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return read_tensors(path)
+    except DganError as error:
+        raise DamagedError(str(error)) from error
+
+
+def _check_files(folder: Path, card: VersionCard) -> None:
+    for name, digest in card.files.items():
+        try:
+            found = file_hash(folder / name)
+        except FileNotFoundError:
+            raise DamagedError(f"{folder / name} is missing: {card.name} is damaged.") from None
+        if found != digest:
+            raise DamagedError(f"{folder / name} is damaged: it is not what was written.")
 
 
 def read_sources(folder: Path) -> tuple[Source, ...]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
 import torch
 
 from dgan_backend.evaluation import baselines
-from dgan_backend.evaluation.baselines import Discriminator, Recipe, SemiSettings, one_hot
+from dgan_backend.evaluation.baselines import Discriminator, Recipe, SemiSettings, Trust, one_hot
 from dgan_backend.student.course import UNetSettings
 from dgan_backend.student.lessons import Labeled
+from dgan_backend.student.network import SegmentationNetwork
+from dgan_backend.student.teaching import Checkpoint
 from tests.test_student import squares
 
 RECIPE = Recipe(2, UNetSettings(pictures=16))
@@ -37,6 +43,35 @@ def test_unlabeled_pictures_change_what_is_learned() -> None:
         assert network(images).shape == (8, 2, 32, 32)
     assert not torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_one_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    images, masks = squares(8)
+    labels = Labeled(images[:1], masks[:1])
+
+    def learned(path: Path | None, stop_at: int = 99) -> tuple[SegmentationNetwork, Trust]:
+        def steps(numbers: Iterable[int]) -> Iterator[int]:
+            for number in numbers:
+                if number == stop_at:
+                    raise KeyboardInterrupt
+                yield number
+
+        checkpoint = None if path is None else Checkpoint(path, "a", every=1e9)
+        trust = Trust()
+        semi = SemiSettings(trusted=0.5, rate=0.01)
+        network = baselines.semi_supervised(
+            RECIPE, labels, images[1:], semi, steps, checkpoint, trust
+        )
+        return network, trust
+
+    whole, told = learned(None)
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        learned(path, stop_at=2)
+    parts, again = learned(path)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, parts.state_dict()[name]), name
+    assert told == again and told.shown == 16 and 0 < told.trusted <= 16
 
 
 def test_a_step_moves_network_and_discriminator_each_by_its_own_loss() -> None:

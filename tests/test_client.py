@@ -176,7 +176,8 @@ def test_a_slow_label_studio_is_not_waited_for(studio: Studio) -> None:
         (Answer(["odd"], 409), "409 .*odd"),
         (Answer(b"<html>Bad gateway</html>", 502), "502 .*Bad gateway"),
         (Answer(b"<html>Welcome</html>"), "without JSON"),
-        (Answer([1]), "list"),
+        (Answer([1]), "no object"),
+        (Answer({"status": "ok"}), "another project than asked for"),
         (redirect("https://ls.example/"), "redirects .* to https://ls.example/"),
     ],
 )
@@ -186,6 +187,118 @@ def test_what_label_studio_says_is_passed_on(
     studio.pages["GET", "/api/projects/1/"] = lambda _: answer
     with pytest.raises(LabelStudioError, match=said):
         client.project(1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gone"),
+    [
+        (Answer({"status_code": 404, "detail": "No Project matches the given query."}, 404), True),
+        (Answer({"status_code": 403, "detail": "No."}, 403), False),
+        (Answer({"message": "no Route matched with those values"}, 404), False),
+        (Answer(b"404 page not found", 404), False),
+        (Answer(b"<html>404 Not Found</html>", 404), False),
+    ],
+    ids=["Label Studio", "forbidden", "a gateway", "Traefik", "nginx"],
+)
+def test_only_label_studio_itself_says_that_something_is_gone(
+    studio: Studio, client: LabelStudioClient, answer: Answer, gone: bool
+) -> None:
+    studio.pages["GET", "/api/projects/1/"] = lambda _: answer
+    with pytest.raises(LabelStudioError) as caught:
+        client.project(1)
+    assert caught.value.gone is gone
+
+
+@pytest.mark.parametrize("body", [{}, {"status": "ok"}, {"tasks": None, "total": 0}, {"tasks": []}])
+def test_what_is_no_list_of_tasks_is_not_an_empty_one(
+    studio: Studio, client: LabelStudioClient, body: object
+) -> None:
+    """Or all corrections would be forgotten."""
+    studio.page("GET", "/api/tasks/", body)
+    for ask in (lambda: list(client.annotated_tasks(1)), lambda: client.fingerprint(1)):
+        with pytest.raises(LabelStudioError, match="no list of tasks; is LABEL_STUDIO_URL right"):
+            ask()
+
+
+@pytest.mark.parametrize("body", [{"detail": "x"}, ["x"], "x"])
+def test_what_is_no_list_of_predictions_is_said(
+    studio: Studio, client: LabelStudioClient, body: object
+) -> None:
+    studio.page("GET", "/api/predictions/", body)
+    with pytest.raises(LabelStudioError, match="no list"):
+        client.predictions(1)
+
+
+def _busy(studio: Studio, method: str, path: str, *answers: Answer) -> None:
+    """Answers one after the other, and then that all is well."""
+    left = list(answers)
+    studio.pages[method, path] = lambda _: left.pop(0) if left else Answer({"id": 1})
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the client would have slept."""
+    slept: list[float] = []
+    monkeypatch.setattr("dgan_backend.labelstudio.client.time.sleep", slept.append)
+    return slept
+
+
+def test_a_label_studio_with_too_much_to_do_is_asked_again(
+    studio: Studio, client: LabelStudioClient, pauses: list[float]
+) -> None:
+    asked = Answer({}, 429, {"Retry-After": "2"})
+    _busy(studio, "GET", "/api/projects/1/", asked, Answer({}, 503))
+    assert client.project(1) == {"id": 1}
+    assert 2 <= pauses[0] <= 3 and 1 <= pauses[1] <= 1.5
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "tries"),
+    [
+        ("GET", Answer({}, 429), 3),
+        ("PATCH", Answer({}, 429), 3),
+        ("PATCH", Answer({}, 503), 1),  # it may have been done
+        ("GET", Answer({}, 500), 1),
+        ("GET", Answer({}, 429, {"Retry-After": "3600"}), 1),  # jobs wait, not calls
+    ],
+)
+def test_a_call_is_not_made_again_for_ever(
+    studio: Studio,
+    client: LabelStudioClient,
+    pauses: list[float],
+    method: str,
+    answer: Answer,
+    tries: int,
+) -> None:
+    studio.pages[method, "/api/projects/1/"] = lambda _: answer
+    with pytest.raises(LabelStudioError, match=str(answer.status)):
+        client.request(method, "/api/projects/1/", **({"json": {}} if method == "PATCH" else {}))
+    assert len(studio.site.seen) == tries
+
+
+def test_an_answer_that_trickles_is_not_waited_for_for_ever(
+    studio: Studio, client: LabelStudioClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgan_backend.labelstudio.client._ANSWER_SECONDS", 0.3)
+
+    def drops() -> Iterator[bytes]:
+        for _ in range(50):
+            time.sleep(0.1)
+            yield b" "
+
+    studio.pages["GET", "/api/projects/1/"] = lambda _: Answer(drops())
+    began = time.monotonic()
+    with pytest.raises(LabelStudioError, match=r"cannot be reached .*took over"):
+        client.project(1)
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("answer", [Answer(b"<html>"), Answer({}), Answer([1]), Answer({}, 502)])
+def test_a_token_that_is_exchanged_for_nothing_is_said(answer: Answer) -> None:
+    with serving(lambda _: answer) as site, LabelStudioClient(site.url, PAT) as client:
+        with pytest.raises(LabelStudioError, match=r"token|502") as caught:
+            client.project(1)
+        assert "refused the token" not in str(caught.value)
 
 
 # Calls

@@ -12,7 +12,7 @@ import pytest
 
 from dgan_backend import demo
 from dgan_backend.cli import main
-from dgan_backend.demo import project, studio
+from dgan_backend.demo import project, stack, studio
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient
 
@@ -113,9 +113,9 @@ def test_production_settings_of_the_environment_are_left_alone(
         "WORKERS": "3",
     }.items():
         monkeypatch.setenv(name, value)
-    settings = demo._settings(demo.Options(tmp_path), LOGIN, tmp_path)
+    settings = stack._settings(stack.Ports(8080, 9090), LOGIN, tmp_path)
     assert settings.workers == 3
-    env = demo._backend_env(settings)
+    env = stack._backend_env(settings)
     assert not [value for value in env.values() if "admins" in value]
     assert env["LABEL_STUDIO_URL"] == "http://127.0.0.1:8080"
     assert "PORT" not in env and "BASIC_AUTH_USER" not in env
@@ -206,5 +206,5 @@ def test_an_http_proxy_is_not_asked_for_what_is_on_this_machine(
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "intranet")
     monkeypatch.setenv("no_proxy", "")
-    demo._talk_directly()
+    stack.talk_directly()
     assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "intranet,127.0.0.1,localhost"

@@ -234,6 +234,15 @@ def test_placeholders_ask_for_a_job(ears: Ears, board: Board, kicks: list[int]) 
     assert marked(board) == ("label",) and kicks
 
 
+def test_what_somebody_else_is_storing_is_known(ears: Ears, board: Board) -> None:
+    tasks: list[Any] = [{"id": 1}, {"id": 2}, "junk", {"id": 3}, {"id": 4}]
+    versions = ("v1", "v1", "v1", "v2", PENDING)
+    entries = [{"model_version": version} for version in versions]
+    board.store(UID, "v1", [2, 3])  # a job
+    assert ears.stored_by_others(UID, tasks, entries) == {1}
+    assert ears.stored_by_others(UID, tasks, entries) == {0, 1, 3}, "Label Studio stores them"
+
+
 # Without Redis
 
 
@@ -246,7 +255,8 @@ def test_without_redis_nothing_is_raised(tmp_path: Path, caplog: pytest.LogCaptu
     with ears.serving(UID, [{"id": 1}], 1.0):
         served.append(1)
     assert served
-    assert caplog.text.count("Redis cannot be reached") == 5
+    assert ears.stored_by_others(UID, [{"id": 1}], [{"model_version": "v1"}]) == set()
+    assert caplog.text.count("Redis cannot be reached") == 6
 
 
 def test_what_predict_said_of_each_task_is_remembered(ears: Ears, board: Board) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dgan_backend.errors import TaskError
+from dgan_backend.errors import PassingError, TaskError
 from dgan_backend.labelstudio.addresses import is_link_local, is_public
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.fetch import FetchError, Limits, _checked_address
@@ -69,6 +69,9 @@ PAGES = {
     "/data/upload/1/loop.png": lambda seen: redirect(seen.path),
     "/data/upload/1/gone.png": lambda _: Answer(status=404),
     "/data/upload/1/error.png": lambda _: Answer(status=503),
+    "/data/upload/1/page.png": lambda _: Answer(
+        b"<html>Back soon</html>", headers={"Content-Type": "text/html"}
+    ),
     "/data/upload/1/file.png": lambda _: redirect("file:///etc/passwd"),
     "/data/upload/1/away.png": lambda seen: redirect(seen.query["to"][0], 303),
 }
@@ -152,6 +155,12 @@ def test_label_studio_does_not_give_it(studio: Site, name: str, said: str) -> No
 def test_a_wrong_token_is_explained(studio: Site) -> None:
     with client(studio, "wrong") as site, pytest.raises(TaskError, match="refused the token"):
         load_image(task("/data/upload/1/a.png"), "image", site)
+
+
+def test_a_page_instead_of_a_picture_passes(studio: Site) -> None:
+    """A proxy's, while Label Studio is down: the picture is asked for again."""
+    with client(studio) as site, pytest.raises(PassingError, match="answered with a page"):
+        load_image(task("/data/upload/1/page.png"), "image", site)
 
 
 def test_uploads_need_to_know_label_studio() -> None:

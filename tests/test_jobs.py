@@ -232,3 +232,18 @@ def test_a_deep_state_folder_gets_its_socket_elsewhere(tmp_path: Path) -> None:
         child, settings = services.embedded_redis(Settings(), launcher.state)
         launcher.start(child)
         assert jobs.connect(settings).ping()
+
+
+def test_a_worker_whose_redis_was_emptied_goes_on(served: Settings, client: redis.Redis) -> None:
+    """It is counted again, and its next job's process finds it."""
+    with start_worker(served) as worker:
+        assert worker.stdout is not None
+        while "Listening on" not in worker.stdout.readline():
+            pass
+        client.flushall()
+        assert jobs.workers(client) == 0
+        job = jobs.queue(client, "label").enqueue(jobs.echo, 7)
+        wait_for(job, JobStatus.FINISHED)
+        assert job.return_value() == 7 and jobs.workers(client) == 1
+        worker.terminate()
+        worker.communicate(timeout=60)

@@ -105,7 +105,7 @@ class Studio:
     def update_prediction(self, prediction: int, **fields: Any) -> None:
         self._around(self.before, "update_prediction")
         if prediction not in self.stored:
-            raise LabelStudioError("Label Studio answered 404", 404)
+            raise LabelStudioError("Label Studio answered 404", 404, gone=True)
         self.stored[prediction].update(fields)
         self.calls.append(("update_prediction", prediction))
         self._around(self.after, "update_prediction")
@@ -147,6 +147,30 @@ def test_every_task_gets_one_prediction_that_is_its_own() -> None:
     before = dict(studio.stored)
     assert run(studio) == Labeled(0, ())
     assert studio.stored == before
+
+
+@pytest.mark.parametrize("how", ["", "draft"])
+def test_what_label_studio_is_storing_is_not_written_beside_it(how: str) -> None:
+    """Somebody opens task 2: Label Studio stores what /predict answered once this job has looked,
+    and nothing may be deleted where the person has begun."""
+    studio = Studio(3)
+
+    def opened() -> None:
+        studio.has(2, NEW)
+        if how:
+            studio.touch(2, how)
+
+    served = iter([set(), {2}])
+    studio.after["import_predictions"] = [opened]
+    run(studio, store=lambda tasks: set(tasks) - {2}, served=lambda: next(served, set()))
+    assert [studio.versions(n) for n in (1, 2, 3)] == [[NEW]] * 3
+    assert not studio.writes("delete_prediction")
+
+
+def test_what_nobody_stored_after_all_is_written() -> None:
+    studio = Studio(3)
+    assert run(studio, store=lambda tasks: set()) == Labeled(3, ())
+    assert [studio.versions(n) for n in (1, 2, 3)] == [[NEW]] * 3
 
 
 @pytest.mark.parametrize("old", [OLD, PENDING, "toonhead-shipped", "toonhead-untrained"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -17,9 +18,11 @@ from dgan_backend.labelstudio.config import labeling_config, parse_config
 from dgan_backend.labelstudio.regions import to_label_map
 from dgan_backend.model import DganModel
 from dgan_backend.predictor import Predictor
+from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.settings import Settings
 from tests import label_studio_ml_2
+from tests.builders import tiny_models
 from tests.labeling import (
     CONFIG,
     OTHER_CONFIG,
@@ -285,3 +288,15 @@ def test_label_studio_ml_2_survives_a_config_that_cannot_be_used(model_2: Module
     assert label_studio_ml_2.setup(model_2.DganModel, about) == {
         "model_version": "project-5-unusable"
     }
+
+
+def test_a_damaged_version_answers_nothing_the_one_before_does(tmp_path: Path) -> None:
+    first, second = "p5-toonhead-v0001", "p5-toonhead-v0002"
+    made = Segmenter.load(tiny_models(tmp_path, first) / first)
+    made.card = replace(made.card, name=second)
+    made.save(tmp_path / second)
+    model = DganModel("5", CONFIG, predictor=Predictor(Settings(), Registry(tmp_path)))
+    assert model.model_version == second
+    (tmp_path / second / "interpreter.safetensors").write_bytes(b"damaged")
+    entry = model.predict([seed_task(1, made, seed=7)])[0]
+    assert entry["model_version"] == first and entry["result"]

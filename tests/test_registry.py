@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dgan_backend.errors import DganError
+from dgan_backend.errors import DamagedError, DganError
 from dgan_backend.partonomy import from_labels, load_partonomy
 from dgan_backend.records import version_name
 from dgan_backend.registry import Registry
@@ -301,3 +303,73 @@ def test_without_a_folder_there_are_no_versions(tmp_path: Path) -> None:
     nowhere = Registry(tmp_path / "nowhere")
     assert nowhere.versions() == [] and nowhere.forget(5) == [] == nowhere.prune(5, 3)
     assert nowhere.next_name(TREE, 5) == names(1)[0]
+
+
+# Versions that are not as they were written
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # of the numbers, so that it can be read all the same
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Registry, Path, str]:
+    """A project's second version, which serves; its folder, and the first one's name."""
+    models = tmp_path / "models"
+    models.mkdir()
+    made = tiny_segmenter(tmp_path, TREE)
+    first, second = names(1, 2)
+    for name in (first, second):
+        made.save(models / name)
+    return Registry(models), models / second, first
+
+
+@pytest.mark.parametrize("damage", [cut_short, one_bit, Path.unlink])
+@pytest.mark.parametrize("file", ["interpreter.safetensors", "training.safetensors"])
+def test_a_damaged_version_is_put_aside_and_the_one_before_serves(
+    two: tuple[Registry, Path, str], file: str, damage: Callable[[Path], None]
+) -> None:
+    registry, folder, first = two
+    damage(folder / file)
+    with pytest.raises(DamagedError, match=f"{file} is .*put aside.*learned again"):
+        registry.segmenter(folder.name)
+    assert registry.current(TREE, 5) == first
+    assert registry.segmenter(first).partonomy == TREE
+    assert registry.damaged(5) == [folder.name] and registry.damaged(6) == []
+    assert registry.next_name(TREE, 5) == "p5-cat-v0003", "its name is not given twice"
+    registry.forget(5)
+    assert registry.damaged(5) == []
+
+
+def test_a_version_without_a_readable_card_is_put_aside(two: tuple[Registry, Path, str]) -> None:
+    registry, folder, first = two
+    (folder / "version.json").write_text("{")
+    assert registry.current(TREE, 5) == first
+    assert registry.damaged(5) == [folder.name]
+    assert registry.next_name(TREE, 5) == "p5-cat-v0003"
+
+
+def test_a_version_of_before_files_had_digests_serves(two: tuple[Registry, Path, str]) -> None:
+    registry, folder, _ = two
+    card = json.loads((folder / "version.json").read_text())
+    assert set(card.pop("files")) == {f.name for f in folder.iterdir()} - {"version.json"}
+    (folder / "version.json").write_text(json.dumps(card))
+    assert registry.segmenter(folder.name).partonomy == TREE
+    cut_short(folder / "interpreter.safetensors")
+    with pytest.raises(DamagedError):
+        Registry(folder.parent).segmenter(folder.name)
+
+
+def test_a_generator_that_is_gone_condemns_no_version(two: tuple[Registry, Path, str]) -> None:
+    registry, folder, _ = two
+    card = json.loads((folder / "version.json").read_text())
+    shutil.rmtree(card["generator"])
+    with pytest.raises(DganError):
+        registry.segmenter(folder.name)
+    assert registry.damaged(5) == [] and registry.current(TREE, 5) == folder.name

@@ -29,6 +29,8 @@ TINY = Scale(
     pictures=8,
     synthetic=6,
     curve=(4,),
+    long_curve=(6, 8),
+    once=(1,),
     drops=(0.0, 0.1),
     many=(3, 10),
     part=8,
@@ -136,14 +138,24 @@ def test_a_tiny_report_from_nothing(
              "prelabeler_1", "supervised_3", "supervised_10"}  # fmt: skip
     assert names <= {name for name, value in first["miou"].items() if value is not None}
     assert first["uncertainty_auroc"] is None or 0 <= first["uncertainty_auroc"] <= 1
-    assert set(first["miou_by_filter"]) == {"0", "0.1"} and set(first["miou_by_synthetic"]) == {"4"}
+    assert set(first["miou_by_filter"]) == {"0", "0.1"}
+    assert set(first["miou_by_synthetic"]) == {"4", "6", "8"}
+    assert set(first["miou_by_synthetic_long"]) == {"6", "8"}
     assert [row["members"] for row in first["ensemble"]] == [1, 2]
-    assert set(first["causes"]) == {"generated_only", "judged_labels", "rendered_pictures"}
+    assert set(first["causes"]) == {"generated_only", "judged_labels"}
+    assert {"networks_labels_2", "real_pictures_2", "both_sources_2"} <= set(first["miou"])
     assert first["protocol"]["epochs"] == 2 and first["minutes_saved"]["parts"] > 0
-    assert first["command"].startswith("dgan-backend")
+    assert first["command"].startswith("dgan-backend") and first["failures"] == {}
+    cells = {name.rpartition("-")[0]: cell for name, cell in first["cells"].items()}
+    student = cells["student-2-draw0-of6-drop0.1"]
+    assert student["generated_distinct"] <= student["generated_seen"] <= 16
+    assert first["protocol"]["ours"] == student["miou"]  # its last epoch is the table's network
+    long = cells["student-2-draw0-of6-drop0.1-times4"]
+    assert long["generated_seen"] > student["generated_seen"]
+    assert cells["semi_supervised-2-draw0"]["unlabeled"] == 24
+    assert all(cell["commit"] is not None and cell["wall_seconds"] >= 0 for cell in cells.values())
 
-    cell = first["cells"]["supervised-2-draw0"]
-    cell["miou"] = 0.4321
+    cells["supervised-2-draw0"]["miou"] = 0.4321
     path.write_text(json.dumps(first))
     more = arguments(domain, generator, tmp_path / "out", "--style", str(style), "--no-pictures")
     assert reporting.report(more) == 0  # nothing is computed again
@@ -180,19 +192,29 @@ def test_rows_that_cannot_be_are_left_out() -> None:
 def test_a_domain_is_found_or_what_it_lacks_is_said(domain: Path, generator: Path) -> None:
     found = find_domain(str(domain), str(generator))
     assert (found.name, found.test) == ("blocks", domain / "kept-out")
-    assert found.partonomy.endswith("partonomy.yaml")
-    assert rendered(found, domain, make=True) == found  # only toonhead is rendered
+    assert found.partonomy.endswith("partonomy.yaml") and found.many == domain
+    assert find_domain(str(domain), str(generator), domain).test == domain
+    assert rendered(found, domain, 10, jobs=1) == found  # only toonhead is rendered
     with pytest.raises(DganError, match="with --generator"):
         find_domain(str(domain))
     with pytest.raises(DganError, match="there is no domain 'moon'"):
         find_domain("moon")
 
 
+def test_where_nothing_is_kept_out_nothing_else_is_learned_from(
+    generator: Path, tmp_path: Path
+) -> None:
+    alone = write_pairs(tmp_path / "alone", 2)
+    assert find_domain(str(alone), str(generator)).many is None  # it holds the test pictures
+    args = arguments(alone, generator, tmp_path / "out")
+    assert "rows of many labels" in reporting._domain(args, tmp_path, 10).notes[0]
+
+
 def test_without_node_rows_are_left_out_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    found = rendered(find_domain("toonhead"), tmp_path, make=True)
+    found = rendered(find_domain("toonhead"), tmp_path, 10, jobs=1)
     assert found.many is None and found.style is None and len(found.notes) == 2
     assert "Node 20 and npm, which are not installed" in found.notes[0]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,9 @@ from hypothesis.extra import numpy as hnp
 from dgan_backend import metrics
 from dgan_backend.evaluation import protocol
 from dgan_backend.evaluation.calibration import Guesses, calibrated
+from dgan_backend.evaluation.layout import verdict_of
 from dgan_backend.evaluation.minutes import saved
+from dgan_backend.evaluation.summary import Spread
 
 labels = hnp.arrays(np.uint8, (3, 6, 5), elements=st.integers(0, 3))
 
@@ -157,5 +161,56 @@ def test_calibration_of_a_known_case() -> None:
     assert told["gain_low"] <= told["miou_kept"] - told["miou_all"] <= told["gain_high"]
     assert told["risk_coverage"][0][1] == 0.0
     assert told["risk_coverage"][-1] == (1.0, pytest.approx(32 / (20 * 64)))
+    assert told["auroc_foreground"] == 1.0  # no pixel is background
     blind = calibrated(Guesses(true, found, np.full_like(unsure, 0.1), 3))
     assert blind["auroc"] == pytest.approx(0.5)
+
+
+def test_background_that_both_say_is_in_the_auroc_of_all_pixels_alone() -> None:
+    """Foreground has 24 pixels of three levels; sure, right background is added to each."""
+    true, found = np.zeros((2, 10, 4, 6), np.uint8)
+    true[:, :2], found[:, :2] = 1, 1
+    found[:, 1, :2] = 2
+    unsure = np.zeros(true.shape, np.float32)
+    unsure[:, 0] = 0.3
+    unsure[:, 1] = 0.2
+    unsure[:, 1, 0] = 0.4
+    guesses = Guesses(true, found, unsure, 3)
+    told = calibrated(guesses)
+    # Of each picture's two wrong pixels one is above all right ones. The other is below the 6 in
+    # row 0, and equal to 4 in row 1; 12 of the background are below it.
+    assert told["auroc_foreground"] == pytest.approx((1 + (4 / 2) / 10) / 2)
+    assert told["auroc"] == pytest.approx((1 + (12 + 4 / 2) / 22) / 2)
+    for name in ("auroc", "auroc_foreground"):  # all pictures are alike, and bins hold one level
+        assert told[f"{name}_low"] == pytest.approx(told[name])
+        assert told[f"{name}_high"] == pytest.approx(told[name])
+
+
+def test_the_interval_of_an_auroc_is_that_of_exact_ones() -> None:
+    random = np.random.RandomState(1)
+    true = random.randint(0, 2, (12, 16, 16)).astype(np.uint8)
+    found = np.where(random.rand(12, 16, 16) < 0.8, true, 1 - true).astype(np.uint8)
+    unsure = (random.rand(12, 16, 16) + 0.5 * (true != found)).astype(np.float32)
+    true[0, 0] = 255
+    guesses = Guesses(true, found, unsure, 2)
+    low, high = guesses.auroc_interval()
+    exact = []
+    for _ in range(300):
+        n = random.randint(0, 12, 12)
+        exact.append(Guesses(true[n], found[n], unsure[n], 2).auroc())
+    assert (low, high) == pytest.approx(tuple(np.percentile(exact, [2.5, 97.5])), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0.15, 0.16], "met"),
+        ([0.01, 0.02], "missed"),
+        ([0.05, 0.17], "met (within the spread)"),
+        ([0.02, 0.16], "missed (within the spread)"),
+        ([0.3], "met (one draw)"),
+    ],
+)
+def test_a_verdict_tells_what_draws_leave_open(values: list[float], said: str) -> None:
+    found = verdict_of(Spread.of(values), 0.1)
+    assert re.sub("<[^>]*>", "", found) == said

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 import httpx
 import numpy as np
 import pytest
+import redis
 import requests
 import uvicorn
 from fastapi import FastAPI
@@ -124,6 +125,23 @@ def test_setup_and_predictions_have_one_version(client: httpx.Client, segmenter:
     for entry, seed in ((entries[0], 7), (entries[2], 8)):
         labels = to_label_map(entry["result"], binding, 16, 16)
         np.testing.assert_array_equal(labels, segmenter.segment_seed(seed).labels)
+
+
+def test_label_studio_stores_a_prediction_once_that_it_asks_for_twice(
+    registry: TinyRegistry, segmenter: Segmenter, server: redis.Redis
+) -> None:
+    """Two people open task 1 in the same moment; others may ask as often as they like."""
+    server.flushdb()
+    first, both = [seed_task(1, segmenter, seed=7)], [seed_task(n, segmenter, 7) for n in (1, 2)]
+    with backend(registry, client=server) as client:
+        assert results(client, first)[0]["result"]
+        agent = {"user-agent": "heartex/1.23.2"}
+        found = [
+            client.post("/predict", json=predict_body(tasks), headers=agent).json()["results"]
+            for tasks in (first, both)
+        ]
+        assert results(client, first)[0]["result"]
+    assert found[0][0]["result"] and found[1][0] == [] and found[1][1]["result"]
 
 
 def test_predict_works_without_setup_and_without_tasks(

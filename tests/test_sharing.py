@@ -22,6 +22,7 @@ from dgan_backend.settings import Settings
 from dgan_backend.sharing import Shared
 from dgan_backend.storage import Storage
 from dgan_backend.student.native import load_backbone, save_backbone
+from dgan_backend.versions import WEIGHTS
 from tests.builders import add_tiny_backbone, tiny_segmenter
 
 TREE = load_partonomy("toonhead")
@@ -193,6 +194,19 @@ def test_damaged_files_are_told(
     place.write(f"versions/{tar}", bytes(data))
     with pytest.raises(DganError, match="is damaged: its SHA-256"):
         there.registry.segmenter(FIRST)
+
+
+def test_a_mirror_that_is_damaged_is_fetched_again(
+    machines: tuple[Machine, Machine], segmenter: Segmenter
+) -> None:
+    first, second = machines
+    publish(first, segmenter, FIRST)
+    second.registry.segmenter(FIRST)
+    weights = second.mirror / FIRST / WEIGHTS
+    whole = weights.read_bytes()
+    weights.write_bytes(b"damaged")
+    assert second.registry.segmenter(FIRST).version == FIRST
+    assert weights.read_bytes() == whole and second.registry.damaged(7) == []
 
 
 def test_what_is_known_serves_on_while_storage_is_away(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dgan_backend import cli
+from dgan_backend import cli, student_commands
 from dgan_backend.errors import DganError
 from dgan_backend.factory import reading
 from dgan_backend.factory.card import Subject
@@ -22,6 +22,8 @@ from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.settings import Settings
 from dgan_backend.storage import Storage
+from dgan_backend.student.augment import AugmentSettings
+from dgan_backend.student.course import UNetSettings
 from dgan_backend.student.deeplab import LightDeepLab
 from tests.builders import labeled_pictures, tiny_models
 
@@ -108,8 +110,16 @@ def test_from_a_set_to_a_version_that_serves(
     assert trained(models, out, str(data_set), "--labels", str(tmp_path / "pairs.npz")) == 0
     assert not (out / "checkpoint.pt").exists()
     assert json.loads((out / "training.json").read_text())["share"] == 0.5
-    assert trained(models, out, str(data_set)) == 0
+    labeled = (str(data_set), "--labels", str(tmp_path / "pairs.npz"))
+    assert trained(models, out, *labeled) == 0
     assert "is there already" in capsys.readouterr().out
+    for other in ((str(data_set),), (*labeled, "--rate", "0.05"), (*labeled, "--seed", "1")):
+        assert trained(models, out, *other) == 2
+        assert "of other settings, sets or labels" in capsys.readouterr().err
+    np.savez(tmp_path / "pairs.npz", image=images, mask=np.zeros_like(masks))
+    assert trained(models, out, *labeled) == 2
+    np.savez(tmp_path / "pairs.npz", image=images, mask=masks)
+    capsys.readouterr()
     command = ["student", "version", str(out), "--version", str(models / VERSION)]
     assert cli.main([*command, "--out", str(tmp_path / "served")]) == 0
     served = Segmenter.load(tmp_path / "served")
@@ -128,6 +138,14 @@ def test_a_stream_is_learned_from(
     monkeypatch.setattr(reading, "_LOOKED_AT", 4)
     assert trained(models, tmp_path / "student") == 0
     assert (tmp_path / "student" / "student.safetensors").is_file()
+
+
+def test_a_single_opinion_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    for mirror, said in ((True, ""), (False, "its uncertainty will be 0 everywhere")):
+        augment = AugmentSettings(mirror=mirror)
+        student_commands._warn_of_one_opinion(UNetSettings(augment=augment))
+        told = capsys.readouterr().err
+        assert said in told and bool(told) != mirror
 
 
 def test_what_cannot_be_is_said(

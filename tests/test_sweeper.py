@@ -60,6 +60,7 @@ class World:
     def __init__(self, board: Board, look_seconds: float = 3600.0) -> None:
         self.board, self.site = board, Site()
         self.version = VERSION
+        self.damaged: list[str] = []
         self.jobs: list[tuple[str, str, str]] = []
         self.states: dict[str, tuple[str, float]] = {}
         self.sweeper = self.another(look_seconds)
@@ -75,6 +76,7 @@ class World:
             lambda _: self.site,  # type: ignore[arg-type, return-value]
             lambda _: self.version,
             look_seconds,
+            damaged=lambda _: self.damaged,
         )
 
     def enqueue(self, uid: str, work: str, job: str) -> None:
@@ -357,7 +359,7 @@ def test_before_the_first_version_nothing_is_to_be_labeled(world: World) -> None
 
 @pytest.mark.parametrize("where", ["fingerprint", "count"])
 def test_a_project_that_is_gone_is_forgotten(world: World, where: str) -> None:
-    gone = LabelStudioError("Label Studio answered 404", 404)
+    gone = LabelStudioError("Label Studio answered 404", 404, gone=True)
     if where == "fingerprint":
         world.site.error = gone
     else:
@@ -370,8 +372,13 @@ def test_a_project_that_is_gone_is_forgotten(world: World, where: str) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [LabelStudioError("refused", 401), LabelStudioError("unreachable"), DganError("something")],
-    ids=["token", "unreachable", "else"],
+    [
+        LabelStudioError("refused", 401),
+        LabelStudioError("a proxy answered 404", 404),
+        LabelStudioError("unreachable"),
+        DganError("something"),
+    ],
+    ids=["token", "proxy", "unreachable", "else"],
 )
 def test_a_label_studio_that_does_not_answer_changes_nothing(
     world: World, error: DganError, caplog: pytest.LogCaptureFixture
@@ -397,6 +404,66 @@ def test_one_projects_label_studio_keeps_no_other_waiting(world: World) -> None:
     world.board.mark(UID, "train")
     world.look()
     assert world.site.asked == [16, 17] and world.works() == ["train"]
+
+
+def test_a_label_studio_that_is_back_ends_the_wait_of_failed_jobs(world: World) -> None:
+    """It is told on the status page meanwhile."""
+    sweeper = world.another(look_seconds=0.0)
+    world.site.error = LabelStudioError("unreachable")
+    world.board.mark(UID, "train")
+    for _ in range(6):
+        world.board.failed(UID, "train")
+    sweeper.sweep()
+    assert world.jobs == []
+    assert [told["text"] for told in world.board.complaints(UID)] == ["unreachable"]
+    world.site.error = None
+    sweeper.sweep()
+    assert world.works() == ["train"]
+
+
+def test_a_job_that_failed_for_another_reason_waits(world: World) -> None:
+    world.board.mark(UID, "train")
+    world.board.failed(UID, "train")
+    world.another(look_seconds=0.0).sweep()
+    assert world.jobs == []
+
+
+# What is lost elsewhere is told again
+
+
+def test_an_emptied_redis_is_told_of_all_projects(world: World, server: redis.Redis) -> None:
+    board, (known,) = world.board, world.board.connections()
+    other = Connection("18.1", CONFIG, "http://ls:8080")
+    board.remember(other)
+    board.pause(other.uid, True)
+    world.sweeper.sweep()
+    server.flushdb()
+    world.sweeper.sweep()
+    assert board.connections() == [known, other]
+    assert board.paused(other.uid) and not board.paused(UID)
+    assert all(board.unsettled(UID, work) for work in WORKS)
+    assert {uid for uid, _, _ in world.jobs} == {UID}
+
+
+def test_a_forgotten_project_stays_forgotten(world: World, server: redis.Redis) -> None:
+    world.sweeper.sweep()
+    world.board.forget(UID)
+    world.sweeper.sweep()
+    assert world.board.connections() == []
+    server.flushdb()
+    world.sweeper.sweep()
+    assert world.board.connections() == []
+
+
+def test_what_a_damaged_version_knew_is_learned_again_once(world: World) -> None:
+    world.damaged = [VERSION]
+    world.look()
+    assert world.works() == ["train", "label"]
+    (told,) = world.board.complaints(UID)
+    assert VERSION in told["text"] and "learned again" in told["text"]
+    world.done()
+    world.look()
+    assert world.works() == ["train", "label"]
 
 
 # Its threads

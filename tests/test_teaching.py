@@ -11,7 +11,7 @@ import torch
 from dgan_backend.errors import DganError
 from dgan_backend.student.course import UNetSettings
 from dgan_backend.student.deeplab import DeepLabConfig, new_deeplab
-from dgan_backend.student.lessons import Labeled, Mixed, mixed
+from dgan_backend.student.lessons import Counted, Labeled, Mixed, mixed
 from dgan_backend.student.network import SegmentationNetwork
 from dgan_backend.student.teaching import Checkpoint, teach
 from tests.test_student import squares
@@ -49,6 +49,20 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path) 
         taught(path)
 
 
+def test_pictures_are_counted_over_a_stop() -> None:
+    images, masks = squares(6)
+    random = torch.Generator().manual_seed(0)
+    counted = Counted(Labeled(images, masks))
+    assert torch.equal(counted.frequencies(2), Labeled(images, masks).frequencies(2))
+    drawn = [counted.batch(4, random)[0]]
+    again = Counted(Labeled(images, masks))
+    again.load_state_dict(counted.state_dict())
+    drawn.append(again.batch(3, random)[0])
+    assert again.drawn == 7
+    assert again.distinct == len(torch.cat(drawn).unique(dim=0)) < 7
+    assert counted.distinct == len(drawn[0].unique(dim=0))
+
+
 def test_a_checkpoint_is_written_every_so_often(tmp_path: Path) -> None:
     images, masks = squares(2)
     seen = []
@@ -60,7 +74,8 @@ def test_a_checkpoint_is_written_every_so_often(tmp_path: Path) -> None:
         Checkpoint(path, "a", every=0.0),
         watch=lambda network, steps: seen.append((steps, path.is_file())),
     )
-    assert seen == [(1, True), (2, True), (3, True), (4, True)]
+    # a step is kept when whatever is done with it was done: a resumed training misses none
+    assert seen == [(1, False), (2, True), (3, True), (4, True)]
 
 
 def test_a_mixture_draws_its_shares() -> None:

@@ -18,7 +18,7 @@ from dgan_backend.student.course import Course, UNetSettings, weights_by
 from dgan_backend.student.deeplab import DeepLabConfig, new_deeplab
 from dgan_backend.student.lessons import Labeled, Lessons
 from dgan_backend.student.network import SegmentationNetwork
-from dgan_backend.student.teaching import Checkpoint, teach
+from dgan_backend.student.teaching import Checkpoint, follow, teach
 
 Steps = Callable[[Iterable[int]], Iterable[int]]
 
@@ -100,20 +100,41 @@ class Discriminator(nn.Module):
         return features, self.last(features)[:, 0]
 
 
+@dataclass
+class Trust:
+    """How often self-training took place. shown: unlabeled pictures; trusted: those that deceived
+    the discriminator."""
+
+    shown: int = 0
+    trusted: int = 0
+
+    @property
+    def share(self) -> float:
+        return self.trusted / max(1, self.shown)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"shown": self.shown, "trusted": self.trusted}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.shown, self.trusted = state["shown"], state["trusted"]
+
+
 def semi_supervised(
     recipe: Recipe,
     labels: Labeled,
     unlabeled: Tensor,
     semi: SemiSettings | None = None,
     progress: Steps = iter,
+    checkpoint: Checkpoint | None = None,
+    trust: Trust | None = None,
 ) -> SegmentationNetwork:
     """s4GAN: the network also learns from unlabeled pictures, as many as labeled ones in a step.
 
     A discriminator tells a person's parts from the network's. The network is to make its own look
     alike (the mean of the discriminator's features), and learns its own labels of pictures where it
-    deceives it. unlabeled: [N, 3, S, S] float32 in [-1, 1].
+    deceives it. unlabeled: [N, 3, S, S] float32 in [-1, 1]. trust: counts those.
     """
-    semi = semi or SemiSettings()
+    semi, trust = semi or SemiSettings(), trust or Trust()
     settings = recipe.settings
     network = recipe.network()
     weights = weights_by(labels.frequencies(recipe.classes), settings.balance)
@@ -122,12 +143,17 @@ def semi_supervised(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         judge = Discriminator(recipe.classes, semi.channels).train()
-        adam = torch.optim.Adam(judge.parameters(), semi.rate, betas=(0.9, 0.99))
-        for _ in progress(range(settings.steps)):
-            labeled = course.changed(*labels.batch(settings.batch, course.random))
-            alone, _ = course.changed(*others.batch(settings.batch, course.random))
-            _semi_step(course, judge, adam, semi, labeled, alone)
-    course.finish()
+    adam = torch.optim.Adam(judge.parameters(), semi.rate, betas=(0.9, 0.99))
+
+    def step() -> None:
+        labeled = course.changed(*labels.batch(settings.batch, course.random))
+        alone, _ = course.changed(*others.batch(settings.batch, course.random))
+        trust.trusted += _semi_step(course, judge, adam, semi, labeled, alone)
+        trust.shown += len(alone)
+
+    if checkpoint is not None:
+        checkpoint.others.update(judge=judge, adam=adam, trust=trust)
+    follow(course, step, checkpoint, progress)
     return network
 
 
@@ -138,7 +164,8 @@ def _semi_step(
     semi: SemiSettings,
     labeled: tuple[Tensor, Tensor],
     alone: Tensor,
-) -> None:
+) -> int:
+    """Returns how many of the unlabeled pictures were trusted."""
     images, masks = labeled
     course.begin_step()
     judge.requires_grad_(False)
@@ -163,6 +190,7 @@ def _semi_step(
     adam.zero_grad(set_to_none=True)
     found.backward()
     adam.step()
+    return int(trusted.sum())
 
 
 def one_hot(masks: Tensor, classes: int) -> Tensor:

@@ -14,7 +14,8 @@ TOONHEAD = "toonhead"
 _EXAMPLES = Path("examples")
 _REFERENCE = Path("tests/data/toonhead/reference.npz")
 _PERSON = Path("tests/data/toonhead/person.safetensors")
-_RENDERED, _RENDERED_SEED = 2000, 7_000_000  # pairs; seeds of no other set
+_RENDERED_SEED = 7_000_000  # seeds of no other set
+_SIDE_BY_SIDE = ("toonhead",)  # renderers that know --jobs
 _KEPT_OUT = "kept-out"
 _PARTONOMY = "partonomy.yaml"
 
@@ -40,10 +41,10 @@ class Domain:
     notes: tuple[str, ...] = ()
 
 
-def find_domain(text: str, generator: str | None = None) -> Domain:
+def find_domain(text: str, generator: str | None = None, test: Path | None = None) -> Domain:
     """`toonhead` in a checkout, or a folder that `import-labels --keep-out` made.
 
-    Raises DganError that says what is missing.
+    test: to measure on, in place of the domain's own. Raises DganError that says what is missing.
     """
     if text == TOONHEAD and not Path(text).is_dir():
         if not _REFERENCE.is_file():
@@ -51,9 +52,13 @@ def find_domain(text: str, generator: str | None = None) -> Domain:
                 f"{_REFERENCE} is not here: `evaluate toonhead` runs in a checkout of dgan-backend."
             )
         return Domain(
-            TOONHEAD, _REFERENCE, TOONHEAD, generator or TOONHEAD, person=_PERSON if
-            _PERSON.is_file() else None,
-        )  # fmt: skip
+            TOONHEAD,
+            _REFERENCE,
+            TOONHEAD,
+            generator or TOONHEAD,
+            test,
+            person=_PERSON if _PERSON.is_file() else None,
+        )
     folder = Path(text)
     if not (folder / "images").is_dir():
         raise DganError(
@@ -62,24 +67,29 @@ def find_domain(text: str, generator: str | None = None) -> Domain:
         )
     if generator is None:
         raise DganError(f"name the generator of {text}'s pictures with --generator.")
-    test = folder / _KEPT_OUT
+    if test is None and (folder / _KEPT_OUT).is_dir():
+        test = folder / _KEPT_OUT
     tree = folder / _PARTONOMY
     return Domain(
         folder.resolve().name,
         folder,
         str(tree) if tree.is_file() else TOONHEAD,
         generator,
-        test if test.is_dir() else None,
-        many=folder,
+        test,
+        many=folder if test is not None else None,  # else it holds the test pictures, too
     )
 
 
 def rendered(
-    domain: Domain, folder: Path, make: bool, tell: Callable[[str], None] = lambda line: None
+    domain: Domain,
+    folder: Path,
+    pictures: int,
+    jobs: int,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Domain:
-    """With pictures that the examples render, where the domain is toonhead and Node is there; what
-    is missing is noted. folder: where they are kept; what is there is not made again. make: False =
-    only what is there."""
+    """With so many pictures that the examples render, where the domain is toonhead and Node is
+    there; what is missing is noted. folder: where they are kept; what is there is not made again.
+    jobs: side by side; 0 = only what is there."""
     if domain.name != TOONHEAD:
         return domain
     found = domain
@@ -90,7 +100,7 @@ def rendered(
         if getattr(domain, field) is not None:
             continue
         try:
-            pairs = _render(name, folder / name, make, tell)
+            pairs = _render(name, folder / f"{name}-{pictures}", pictures, jobs, tell)
         except DganError as error:
             found = replace(found, notes=(*found.notes, f"Left out: {what}. {error}"))
         else:
@@ -98,22 +108,24 @@ def rendered(
     return found
 
 
-def _render(name: str, out: Path, make: bool, tell: Callable[[str], None]) -> Path:
+def _render(name: str, out: Path, pictures: int, jobs: int, tell: Callable[[str], None]) -> Path:
     """Labeled pictures by the program in examples/NAME."""
     if (out / "done").is_file():
         return out
-    if not make:
+    if not jobs:
         raise DganError("Its pictures are not rendered yet; give --jobs 1 or more.")
     source = _EXAMPLES / name
     if not (source / "render.mjs").is_file():
         raise DganError(f"{source} is not here; run this in a checkout, or name a folder of pairs.")
     if shutil.which("node") is None or shutil.which("npm") is None:
         raise DganError("Its pictures are rendered by Node 20 and npm, which are not installed.")
-    tell(f"rendering {_RENDERED} pictures by {source}")
+    tell(f"rendering {pictures} pictures by {source}")
     if not (source / "node_modules").is_dir():
         _run(["npm", "ci", "--silent"], source)
-    count, seed = str(_RENDERED), str(_RENDERED_SEED)
-    told = ["--out", str(out.resolve()), "--count", count, "--seed", seed, "--masks"]
+    told = ["--out", str(out.resolve()), "--count", str(pictures), "--masks"]
+    told += ["--seed", str(_RENDERED_SEED)]
+    if name in _SIDE_BY_SIDE:
+        told += ["--jobs", str(jobs)]
     _run(["node", "render.mjs", *told], source)
     (out / "done").touch()
     return out

@@ -58,7 +58,7 @@ class FewShotSet:
         pairs, pool = load_pairs(path), POOL
         if test is not None:
             pool, others = len(pairs), load_pairs(test)
-            _check_apart(pairs, others, path, test)
+            check_apart(pairs, others, path, test)
             pairs = pairs + others
         if len(pairs) <= pool:
             raise DganError(
@@ -105,7 +105,8 @@ class FewShotSet:
         return np.random.RandomState(draw).permutation(self.pool)
 
 
-def _check_apart(pool: LabeledPictures, test: LabeledPictures, path: Path, other: Path) -> None:
+def check_apart(pool: LabeledPictures, test: LabeledPictures, path: Path, other: Path) -> None:
+    """Raises DganError when a test picture is one of those that are learned from."""
     names = {(i.shape, i.tobytes()): n for n, i in zip(pool.names, pool.images, strict=True)}
     for name, image in zip(test.names, test.images, strict=True):
         if (same := names.get((image.shape, image.tobytes()))) is not None:
@@ -191,10 +192,17 @@ def or_none(value: float) -> float | None:
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Seconds since it was made, and `before` that, where a training was gone on with."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
+        self.before = 0.0
 
     def seconds(self) -> float:
-        return time.monotonic() - self._began
+        return self.before + time.monotonic() - self._began
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds()}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.before = state["seconds"]

@@ -18,17 +18,22 @@ TITLES = {
     "many": "fully supervised",
     "generated_only": "student: generated alone",
     "judged_labels": "student: samples labeled by the judge",
-    "rendered_pictures": "student: real pictures labeled by the version",
+    "networks_labels": "student: samples labeled by the version's U-Nets",
+    "real_pictures": "student: real pictures labeled by the version",
+    "both_sources": "student: a third each of these two and of the labels",
 }
-CAUSES = ("generated_only", "judged_labels", "rendered_pictures")
+CAUSES = ("generated_only", "judged_labels")
+ATTEMPTS = ("networks_labels", "real_pictures", "both_sources")  # to close the gap
+_OF_REAL_PICTURES = ("real_pictures", "both_sources")
 PREPARED = ("pretrained", "version", "samples")  # leave files that other runs need
 DROP = 0.1
+LONG = 4  # times the pictures of a student's training
 
 
 @dataclass(frozen=True, order=True)
 class Run:
     """One thing to fit and measure. labels: how many; 0 where none are drawn. synthetic, drop: of
-    the generated pictures. part: of the samples."""
+    the generated pictures. part: of the samples. times: as long a training as the method's own."""
 
     method: str
     labels: int = 0
@@ -36,6 +41,7 @@ class Run:
     synthetic: int = 0
     drop: float = 0.0
     part: int = 0
+    times: int = 1
 
     @property
     def name(self) -> str:
@@ -44,6 +50,8 @@ class Run:
             told += [f"of{self.synthetic}", f"drop{self.drop:g}"]
         if self.method == "samples":
             told.append(f"part{self.part}")
+        if self.times > 1:
+            told.append(f"times{self.times}")
         return "-".join(told)
 
 
@@ -51,23 +59,28 @@ class Run:
 class Scale:
     """How large a report is.
 
-    labels: counts that curves go over, with `draws` draws each. pictures: seen by every network.
-    synthetic: generated pictures that a student learns from; `curve` and `drops` vary that at 16
-    labels. many: counts of labels of the fully supervised rows. part: samples made in one run.
-    judged: samples that calibration is measured on. test: pictures measured on, None = all.
-    members: of the interpreter. unet_pictures, interpreter_steps, taught: of a version's fit.
-    epochs: at which the original's protocol looks. causes: whether the runs that tell causes apart
-    are in.
+    labels: counts that curves go over, with `draws` draws each, but for those of `once`. pictures:
+    seen by a network (`budget.py` has whose are more). synthetic: generated pictures that a student
+    learns from; `curve` and `drops` vary that at 16 labels. long_curve: the same with LONG times as
+    many pictures seen, since with fewer most of so many would not be looked at. many: counts of
+    labels of the fully supervised rows. rendered: labeled pictures that the examples render for
+    them. part: samples made in one run, so that 20,000 need no more than are read. judged: samples
+    that calibration is measured on. test: pictures measured on, None = all. members: of the
+    interpreter. unet_pictures, interpreter_steps, taught: of a version's fit. epochs: at which the
+    original's protocol looks. causes: whether the runs that tell causes apart are in.
     """
 
     labels: tuple[int, ...] = (1, 4, 16, 40)
+    once: tuple[int, ...] = (40,)
     draws: int = 3
     pictures: int = 9600
     synthetic: int = 3000
-    curve: tuple[int, ...] = (100, 1000, 3000, 10000, 20000)
+    curve: tuple[int, ...] = (100, 1000, 3000)
+    long_curve: tuple[int, ...] = (3000, 10000, 20000)
     drops: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2)
     many: tuple[int, ...] = (100, 500, 2000)
-    part: int = 1700
+    rendered: int = 2000
+    part: int = 1710
     judged: int = 240
     test: int | None = None
     members: tuple[int, ...] = (1, 2, 4, 7, 10)
@@ -85,6 +98,8 @@ QUICK = Scale(
     pictures=600,
     synthetic=200,
     curve=(50, 200),
+    long_curve=(200, 400),
+    rendered=500,
     drops=(0.0, 0.1),
     part=250,
     judged=40,
@@ -119,38 +134,58 @@ class Plan:
         return list(found)
 
     def _wanted(self) -> Iterator[Run]:
-        scale = self.scale
-        counts = [count for count in scale.labels if count <= self.largest]
-        main = self.main
+        """What says most first, so that a report that is stopped early has it: each draw's rows of
+        few labels, behind the first one all that is measured on it alone, and the counts that are
+        drawn once last."""
+        often = [count for count in self.counts if count not in self.scale.once]
         yield from self.judges()
-        for draw in range(scale.draws):
-            for count in counts:
-                for method in COMPARED:
-                    if method != "transfer" or self.style:
-                        yield self.compared(method, count, draw)
-                yield Run("prelabeler", count, draw)
-            yield Run("inversion", main, draw)
+        for draw in range(self.scale.draws):
+            for count in often:
+                yield from self._row(count, draw)
+                yield from self._attempts(count, draw)
+            if draw == 0:
+                if self.main not in often:
+                    yield from self._row(self.main, draw)
+                yield from self._alone()
+            if draw < self.draws(self.main):
+                yield Run("inversion", self.main, draw)
+        for count in self.counts:
+            for draw in range(self.draws(count)):
+                yield from self._row(count, draw)
+
+    def _row(self, count: int, draw: int) -> Iterator[Run]:
+        for method in COMPARED:
+            if method != "transfer" or self.style:
+                yield self.compared(method, count, draw)
+        yield Run("prelabeler", count, draw)
+
+    def _alone(self) -> Iterator[Run]:
+        """What is measured on draw 0 of the main count alone."""
+        scale, main = self.scale, self.main
+        if self.judged:
+            yield Run("calibration", main)
+            yield Run("ensemble", main)
         for count in scale.curve:
             yield self.student(main, 0, count, DROP)
         for drop in scale.drops:
             yield self.student(main, 0, scale.synthetic, drop)
-        if self.judged:
-            yield Run("calibration", main)
-            yield Run("ensemble", main)
         yield replace(self.compared("student", main, 0), method="protocol")
         yield from self._causes()
+        for count in scale.long_curve:
+            yield self.long_student(count)
 
     def _causes(self) -> Iterator[Run]:
         """Students that differ in one thing, where there is what they need."""
-        possible = {
-            "generated_only": True,
-            "judged_labels": self.judged,
-            "rendered_pictures": self.labeled > 0,
-        }
         student = self.compared("student", self.main, 0)
         for method in CAUSES:
-            if self.scale.causes and possible[method]:
+            if self.scale.causes and (method != "judged_labels" or self.judged):
                 yield replace(student, method=method)
+
+    def _attempts(self, count: int, draw: int) -> Iterator[Run]:
+        """Students that learn from other labels, or other pictures, where these are there."""
+        for method in ATTEMPTS:
+            if self.scale.causes and (self.labeled or method not in _OF_REAL_PICTURES):
+                yield self.compared(method, count, draw)
 
     @property
     def judged(self) -> bool:
@@ -158,10 +193,18 @@ class Plan:
         return self.person or bool(self.judges())
 
     @property
+    def counts(self) -> list[int]:
+        """Of labels, that a draw can hold."""
+        return [count for count in self.scale.labels if count <= self.largest]
+
+    @property
     def main(self) -> int:
         """The count of labels that finer comparisons are made with."""
-        counts = [count for count in self.scale.labels if count <= self.largest]
-        return LABELS if LABELS in counts else max(counts)
+        return LABELS if LABELS in self.counts else max(self.counts)
+
+    def draws(self, count: int) -> int:
+        """How often so many labels are drawn."""
+        return 1 if count in self.scale.once else self.scale.draws
 
     def judges(self) -> list[Run]:
         """Networks of many labels; the last one has the most."""
@@ -169,12 +212,21 @@ class Plan:
         return [Run("many", count) for count in counts if count]
 
     def compared(self, method: str, count: int, draw: int) -> Run:
-        if method == "student":
-            return self.student(count, draw, self.scale.synthetic, DROP)
+        if method == "student" or method in ATTEMPTS:
+            student = self.student(count, draw, self.scale.synthetic, DROP)
+            return replace(student, method=method)
         return Run(method, count, draw)
 
     def student(self, count: int, draw: int, synthetic: int, drop: float) -> Run:
         return Run("student", count, draw, synthetic, drop)
+
+    def long_student(self, synthetic: int) -> Run:
+        """Of the curve's right end: draw 0, and LONG times the pictures seen."""
+        return replace(self.student(self.main, 0, synthetic, DROP), times=LONG)
+
+    def watched(self, run: Run) -> bool:
+        """Whether a network is also kept after each epoch, for the protocol."""
+        return run == self.compared("student", self.main, 0)
 
     def needs(self, run: Run) -> list[Run]:
         """Runs whose files it reads."""
@@ -185,6 +237,8 @@ class Plan:
             return [version]
         if run.method in ("calibration", "ensemble"):
             return [version, *self.judges()[-1:]]
+        if run.method == "protocol":
+            return [replace(run, method="student")]
         if run.synthetic:
             judge = self.judges()[-1:] if run.method == "judged_labels" else []
             return [*self.samples(run), version, *judge]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import platform
 import shlex
-import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,24 @@ from typing import Any
 from tqdm import tqdm
 
 from dgan_backend.evaluation.bench import Bench
-from dgan_backend.evaluation.domain import Domain, find_domain, rendered
+from dgan_backend.evaluation.budget import minutes
+from dgan_backend.evaluation.domain import TOONHEAD, Domain, find_domain, rendered
 from dgan_backend.evaluation.exhibits import exhibits
 from dgan_backend.evaluation.page import page
 from dgan_backend.evaluation.plan import FULL, QUICK, Run
 from dgan_backend.evaluation.running import Cells, Figures, carry_out, missing
 from dgan_backend.evaluation.summary import Summary
+from dgan_backend.generators.native import read_card
+from dgan_backend.generators.references import generator_folder
 from dgan_backend.supervision import compute
 
 _CHANCE = (
     "No published weights are at hand: transfer learning begins with a network that was trained "
     "here on pictures of another style."
+)
+_NOTHING_APART = (
+    "Left out: rows of many labels, since the test pictures lie among the others. Import with "
+    "--keep-out, or name --test or --many."
 )
 
 
@@ -34,18 +41,20 @@ def report(args: argparse.Namespace) -> int:
     if args.draws:
         scale = replace(scale, draws=args.draws)
     work = args.work or args.out / "work"
-    domain = _domain(args, work)
+    domain = _domain(args, work, scale.rendered)
     figures = Figures(args.out / f"{args.name or domain.name}.json")
     bench = Bench(domain, scale, work / (args.name or domain.name))
-    if args.jobs:
-        _carry_out(bench, figures, args.jobs)
+    bench.check_apart()
+    failures = _carry_out(bench, figures, args.jobs) if args.jobs else {}
     cells = figures.of(bench)
     left = len(missing(bench, cells))
+    for run, why in failures.items():
+        print(f"{run.name}: {why}", file=sys.stderr)
     if not cells:
-        print("nothing is measured yet; give --jobs 1 or more.")
-        return 2
+        print("nothing is measured yet" + ("." if args.jobs else "; give --jobs 1 or more."))
+        return 1 if failures else 2
     summary = Summary(bench.plan, cells)
-    about = _about(bench, cells, args.quick, left)
+    about = _about(bench, cells, args.quick, left, failures)
     figures.value = {
         "format": figures.value["format"],
         **about,
@@ -57,64 +66,62 @@ def report(args: argparse.Namespace) -> int:
     path = figures.path.with_suffix(".html")
     path.write_text(page(summary, about, bench.data.partonomy.classes, shown), encoding="utf-8")
     print(f"{path}, {figures.path}" + (f": {left} runs are still missing" if left else ""))
-    return 0
+    return 1 if failures else 0
 
 
-def _domain(args: argparse.Namespace, work: Path) -> Domain:
-    domain = find_domain(args.domain, args.generator)
+def _domain(args: argparse.Namespace, work: Path, pictures: int) -> Domain:
+    domain = find_domain(args.domain, args.generator, args.test)
     given = {
         name: getattr(args, name)
-        for name in ("test", "many", "style", "person", "partonomy")
+        for name in ("many", "style", "person", "partonomy")
         if getattr(args, name) is not None
     }
     domain = replace(domain, turns=args.turns, **given)
-    return rendered(domain, work / "rendered", args.jobs > 0, tqdm.write)
+    if domain.many is None and domain.name != TOONHEAD:
+        domain = replace(domain, notes=(*domain.notes, _NOTHING_APART))
+    return rendered(domain, work / "rendered", pictures, args.jobs, tqdm.write)
 
 
-def _carry_out(bench: Bench, figures: Figures, jobs: int) -> None:
-    total = len(missing(bench, figures.of(bench)))
-    with tqdm(total=total, unit="run", smoothing=0) as bar:
+def _carry_out(bench: Bench, figures: Figures, jobs: int) -> dict[Run, str]:
+    """Why some failed. The bar goes by the minutes that runs are expected to take."""
+    total = sum(minutes(run) for run in missing(bench, figures.of(bench)))
+    form = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=total, smoothing=0, bar_format=form) as bar:
 
-        def tell(done: int, running: list[Run]) -> None:
-            bar.n = done
+        def tell(done: list[Run], running: list[Run]) -> None:
+            bar.n = sum(minutes(run) for run in done)
             bar.set_postfix_str(", ".join(run.name for run in running))
 
-        carry_out(bench, figures, jobs, tell)
+        return carry_out(bench, figures, jobs, tell)
 
 
-def _about(bench: Bench, cells: Cells, quick: bool, left: int) -> dict[str, Any]:
-    seconds = sum(c.get("fit_seconds", 0.0) + c.get("seconds", 0.0) for c in cells.values())
+def _about(
+    bench: Bench, cells: Cells, quick: bool, left: int, failures: dict[Run, str]
+) -> dict[str, Any]:
     notes = list(bench.domain.notes)
     if bench.domain.style is not None:
         notes.append(_CHANCE)
+    notes += [f"Not measured: {run.name}. {why}" for run, why in failures.items()]
     if left:
         notes.append(f"{left} runs are still missing; the same command goes on.")
+    longest = max(cells, key=lambda run: cells[run]["wall_seconds"])
+    commits = Counter(cell["commit"] or "unknown" for cell in cells.values())
     return {
         "domain": bench.domain.name,
         "quick": quick,
         "command": shlex.join(["dgan-backend", *sys.argv[1:]]),
-        "commit": _commit(),
+        "commits": dict(commits.most_common()),
+        "generator": read_card(generator_folder(bench.domain.generator)).training,
         "machine": f"{compute.cores()} cores, {platform.machine()}",
         "classes": list(bench.data.partonomy.classes),
         "test_pictures": len(bench.data.test()),
         "pool_pictures": bench.data.pool,
         "draws": bench.scale.draws,
+        "once": [n for n in bench.scale.once if n in bench.plan.counts],
+        "mirrored": bench.recipe(Run("")).settings.augment.mirror,
         "pictures_seen": bench.scale.pictures,
-        "minutes": round(seconds / 60, 1),
+        "minutes": round(sum(cell["wall_seconds"] for cell in cells.values()) / 60, 1),
+        "longest": [longest.name, round(cells[longest]["wall_seconds"] / 60, 1)],
+        "failures": {run.name: why for run, why in failures.items()},
         "notes": notes,
     }
-
-
-def _commit() -> str:
-    """Of the checkout that this code lies in, with `+` where files were changed; "" elsewhere."""
-    folder = Path(__file__).parent.parent  # the package: its report may be written beside it
-    git = ["git", "-C", str(folder)]
-    try:
-        done = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no", "."], capture_output=True
-        )
-    except OSError:
-        return ""
-    found = done.stdout.strip() if done.returncode == 0 else ""
-    return found + ("+" if found and changed.stdout.strip() else "")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dgan_backend.evaluation.plan import CAUSES, COMPARED, DROP, Plan, Run
+from dgan_backend.evaluation.plan import ATTEMPTS, CAUSES, COMPARED, DROP, Plan, Run
 from dgan_backend.evaluation.running import Cells
 
 AIMS = {1: 10.0, 4: 10.0, 16: 5.0}  # points of mIoU over supervised and semi-supervised, by labels
@@ -39,17 +39,14 @@ class Summary:
 
     @property
     def counts(self) -> list[int]:
-        return [count for count in self.plan.scale.labels if count <= self.plan.largest]
-
-    def each(self, make: Callable[[int], Run]) -> list[dict[str, Any]]:
-        """Cells of all draws that are there."""
-        found = [self.cells.get(make(draw)) for draw in range(self.plan.scale.draws)]
-        return [cell for cell in found if cell is not None]
+        return self.plan.counts
 
     def row(self, method: str, count: int) -> list[dict[str, Any]]:
         if method == "many":
             return self.one(Run("many", count))
-        return self.each(lambda draw: self.plan.compared(method, count, draw))
+        draws = range(self.plan.draws(count))
+        found = [self.cells.get(self.plan.compared(method, count, draw)) for draw in draws]
+        return [cell for cell in found if cell is not None]
 
     def one(self, run: Run) -> list[dict[str, Any]]:
         cell = self.cells.get(run)
@@ -59,9 +56,9 @@ class Summary:
         values = [c[key] for c in self.row(method, count) if c.get(key) is not None]
         return Spread.of(values) if values else None
 
-    def gain(self, baseline: str, count: int) -> Spread | None:
-        """Of the student over a baseline, draw by draw, in [-1, 1]."""
-        student = {c["draw"]: c["miou"] for c in self.row("student", count)}
+    def gain(self, baseline: str, count: int, of: str = "student") -> Spread | None:
+        """Of the student, or an attempt, over a baseline, draw by draw, in [-1, 1]."""
+        student = {c["draw"]: c["miou"] for c in self.row(of, count)}
         other = {c["draw"]: c["miou"] for c in self.row(baseline, count)}
         both = [student[draw] - other[draw] for draw in sorted(student) if draw in other]
         return Spread.of(both) if both else None
@@ -70,6 +67,11 @@ class Summary:
         """Students by the number of generated pictures."""
         main = self.plan.main
         runs = [(n, self.plan.student(main, 0, n, DROP)) for n in self.plan.scale.curve]
+        return [(n, self.cells[run]) for n, run in runs if run in self.cells]
+
+    def long_curve(self) -> list[tuple[int, dict[str, Any]]]:
+        """The same with a training LONG times as long, as far as samples go."""
+        runs = [(n, self.plan.long_student(n)) for n in self.plan.scale.long_curve]
         return [(n, self.cells[run]) for n, run in runs if run in self.cells]
 
     def drops(self) -> list[tuple[float, dict[str, Any]]]:
@@ -97,10 +99,11 @@ class Summary:
     def mious(self) -> dict[str, float | None]:
         """By `METHOD_LABELS`, means over draws; None: not measured."""
         told: dict[str, float | None] = {}
-        for method in (*COMPARED, "prelabeler", "inversion"):
+        for method in (*COMPARED, *ATTEMPTS, "prelabeler", "inversion"):
             for count in self.counts:
                 found = self.spread(method, count)
-                if found is not None or count == self.plan.main:
+                asked = count == self.plan.main and method not in ATTEMPTS
+                if found is not None or asked:
                     told[f"{method}_{count}"] = None if found is None else found.mean
         for count in self.plan.scale.many:
             found = self.spread("many", count)
@@ -108,7 +111,8 @@ class Summary:
         return told
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that programs read."""
+        """The keys that programs read. `miou_by_synthetic` has a training of usual length where
+        there is one, else the long one; `miou_by_synthetic_long` has all long ones."""
         calibration = self.cell("calibration") or {}
         samples, outside = calibration.get("samples", {}), calibration.get("outside", {})
         ensemble = self.cell("ensemble") or {}
@@ -117,12 +121,18 @@ class Summary:
             "miou": self.mious(),
             "uncertainty_auroc": samples.get("auroc"),
             "uncertainty_auroc_interval": [samples.get("auroc_low"), samples.get("auroc_high")],
+            "uncertainty_auroc_foreground": samples.get("auroc_foreground"),
             "uncertainty_auroc_outside": outside.get("auroc"),
+            "uncertainty_auroc_outside_foreground": outside.get("auroc_foreground"),
             "miou_without_most_uncertain": {
                 name: {"all": part.get("miou_all"), "kept": part.get("miou_kept")}
                 for name, part in (("samples", samples), ("outside", outside))
             },
-            "miou_by_synthetic": {str(n): cell["miou"] for n, cell in self.curve()},
+            "miou_by_synthetic": {
+                str(n): cell["miou"]
+                for n, cell in sorted({**dict(self.long_curve()), **dict(self.curve())}.items())
+            },
+            "miou_by_synthetic_long": {str(n): cell["miou"] for n, cell in self.long_curve()},
             "miou_by_filter": {f"{drop:g}": cell["miou"] for drop, cell in self.drops()},
             "ensemble": ensemble.get("rows", []),
             "protocol": self.variant("protocol") or {},

@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -273,24 +275,40 @@ def write_tensors(
     dtype: torch.dtype | None = torch.float16,
     exact: tuple[str, ...] = (),
 ) -> None:
-    """Write tensors in one step, floats as `dtype` (None = as they are); exact: endings of the
-    names of those that stay as they are."""
+    """Write tensors in one step; raises DganError that says why it cannot be.
+
+    Floats as `dtype` (None = as they are); exact: endings of the names of those that stay as they
+    are.
+    """
 
     def stored_as(name: str, t: Tensor) -> Tensor:
         narrowed = dtype is not None and t.is_floating_point() and not name.endswith(exact)
         return t.to(dtype) if narrowed else t
 
     stored = {name: stored_as(name, t).detach().cpu().contiguous() for name, t in tensors.items()}
-    partial = path.with_suffix(".partial")
-    save_file(stored, partial)
-    partial.replace(path)
+    with _moved_to(path) as partial:
+        save_file(stored, partial)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON in one step."""
+    """Write JSON in one step; raises DganError that says why it cannot be."""
+    with _moved_to(path) as partial:
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _moved_to(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which becomes `path` when all went well."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise DganError(
+            f"{path} cannot be written ({error}); see that there is room, and the right to write."
+        ) from error
 
 
 def file_hash(path: Path) -> str:

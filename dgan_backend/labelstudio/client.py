@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,16 +25,23 @@ from dgan_backend.labelstudio.addresses import NoLinkLocal
 from dgan_backend.labelstudio.tokens import Token
 
 _PAGE = 100
+_ANSWER_SECONDS = 300.0  # for a whole answer; no part of it may keep us waiting for `timeout`
+_ATTEMPTS = 3  # of a call that Label Studio has not begun with
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds between them
 _WHOLE_PAGE = 20
 _OF_A_PROJECT = "id,title,description,label_config"  # in a list; counts take long
 
 
 class LabelStudioError(DganError):
-    """Label Studio said no or could not be reached; `status` is its HTTP status, 0 if none."""
+    """Label Studio said no or could not be reached.
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    status: HTTP's, 0 if none. gone: whether Label Studio itself says that there is no such thing;
+    a 404 of something between us and Label Studio says nothing about what is in it.
+    """
+
+    def __init__(self, message: str, status: int = 0, *, gone: bool = False) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.gone = status, gone
 
 
 class LabelStudioClient:
@@ -77,7 +86,11 @@ class LabelStudioClient:
         return self._object("POST", "/api/projects/", json=body)
 
     def project(self, project: int) -> dict[str, Any]:
-        return self._object("GET", f"/api/projects/{project}/")
+        path = f"/api/projects/{project}/"
+        about = self._object("GET", path)
+        if about.get("id") != project:
+            raise self._strange("GET", path, "another project than asked for")
+        return about
 
     def update_project(self, project: int, **fields: Any) -> dict[str, Any]:
         return self._object("PATCH", f"/api/projects/{project}/", json=fields)
@@ -152,8 +165,7 @@ class LabelStudioClient:
 
     def annotations(self, task: int) -> list[dict[str, Any]]:
         """The submitted annotations of a task, but for cancelled ones."""
-        found = self.request("GET", f"/api/tasks/{task}/annotations/")
-        return list(found)
+        return self._list("GET", f"/api/tasks/{task}/annotations/")
 
     def tasks(self, project: int) -> Iterator[dict[str, Any]]:
         """All tasks of a project with their annotations and predictions, page by page."""
@@ -163,12 +175,20 @@ class LabelStudioClient:
         query = {"project": project, "page_size": _PAGE, **query}
         seen, page = 0, 1
         while True:
-            answer = self._object("GET", "/api/tasks/", params={**query, "page": page})
-            found = answer.get("tasks", [])
+            answer = self._page({**query, "page": page})
+            found = answer["tasks"]
             yield from found
             seen, page = seen + len(found), page + 1
-            if not found or seen >= answer.get("total", 0):
+            if not found or seen >= answer["total"]:
                 return
+
+    def _page(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """An answer without tasks must not be taken for a project without any: what is learned
+        from would be forgotten."""
+        answer = self._object("GET", "/api/tasks/", params=query)
+        if not isinstance(answer.get("tasks"), list) or not isinstance(answer.get("total"), int):
+            raise self._strange("GET", "/api/tasks/", "no list of tasks")
+        return answer
 
     def summaries(
         self, project: int, *, annotated: bool | None = None, tasks: Sequence[int] = ()
@@ -216,10 +236,9 @@ class LabelStudioClient:
     def _first_of(self, project: int, query: Mapping[str, Any]) -> str:
         """How many tasks there are, and when the first one was changed."""
         params = {"project": project, "page_size": 1, "query": json.dumps(query)}
-        answer = self._object("GET", "/api/tasks/", params=params)
-        first: dict[str, Any] = next(iter(answer.get("tasks", [])), {})
-        total = answer.get("total", 0)
-        return f"{total} {answer.get('total_annotations')} {first.get('updated_at', '')}"
+        answer = self._page(params)
+        first: dict[str, Any] = next(iter(answer["tasks"]), {})
+        return f"{answer['total']} {answer.get('total_annotations')} {first.get('updated_at', '')}"
 
     def annotated_tasks(self, project: int) -> Iterator[dict[str, Any]]:
         """Tasks with a submitted annotation, whole, page by page."""
@@ -243,7 +262,7 @@ class LabelStudioClient:
 
     def predictions(self, task: int) -> list[dict[str, Any]]:
         """All predictions of a task, the oldest first."""
-        found = self.request("GET", "/api/predictions/", params={"task": task})
+        found = self._list("GET", "/api/predictions/", params={"task": task})
         return sorted(found, key=lambda prediction: int(prediction["id"]))
 
     def update_prediction(self, prediction: int, **fields: Any) -> None:
@@ -254,7 +273,7 @@ class LabelStudioClient:
         try:
             self.request("DELETE", f"/api/predictions/{prediction}/")
         except LabelStudioError as error:
-            if error.status != 404:
+            if not error.gone:
                 raise
 
     # The ML backend
@@ -280,7 +299,7 @@ class LabelStudioClient:
         return self._object("POST", "/api/ml/", json=body)
 
     def backends(self, project: int) -> list[dict[str, Any]]:
-        return list(self.request("GET", "/api/ml/", params={"project": project}))
+        return self._list("GET", "/api/ml/", params={"project": project})
 
     def update_backend(self, backend: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
         """Change a backend, as `backends` gave it."""
@@ -288,7 +307,7 @@ class LabelStudioClient:
         return self._object("PATCH", f"/api/ml/{backend['id']}", json=body)
 
     def webhooks(self, project: int) -> list[dict[str, Any]]:
-        return list(self.request("GET", "/api/webhooks/", params={"project": project}))
+        return self._list("GET", "/api/webhooks/", params={"project": project})
 
     # Anything
 
@@ -325,22 +344,50 @@ class LabelStudioClient:
     def _object(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         answer = self.request(method, path, **options)
         if not isinstance(answer, dict):
-            raise LabelStudioError(f"{self.url} answered {method} {path} with {type(answer)}.")
+            raise self._strange(method, path, "no object")
         return answer
 
+    def _list(self, method: str, path: str, **options: Any) -> list[dict[str, Any]]:
+        answer = self.request(method, path, **options)
+        if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
+            raise self._strange(method, path, "no list of objects")
+        return answer
+
+    def _strange(self, method: str, path: str, what: str) -> LabelStudioError:
+        """Something else than Label Studio has answered, as far as one can tell."""
+        return LabelStudioError(
+            f"{self.url} answered {method} {path} with {what}; is LABEL_STUDIO_URL right, and does "
+            "nothing in between answer for it?"
+        )
+
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        response = self._once(method, path, self._token.header(), **options)
+        response = self._patiently(method, path, self._token.header(), **options)
         if response.status_code == 401 and self._token.renewable:
-            response = self._once(method, path, self._token.header(renew=True), **options)
+            response = self._patiently(method, path, self._token.header(renew=True), **options)
         if response.is_success:
             return response
-        raise LabelStudioError(self._refusal(method, path, response), response.status_code)
+        status, gone = response.status_code, _says_gone(response)
+        raise LabelStudioError(self._refusal(method, path, response), status, gone=gone)
+
+    def _patiently(
+        self, method: str, path: str, headers: Mapping[str, str], **options: Any
+    ) -> httpx.Response:
+        """A call that Label Studio has not begun with, because it has too much to do, is made again
+        a few times; jobs that fail for any other reason are done again as a whole."""
+        for attempt in range(_ATTEMPTS - 1):
+            response = self._once(method, path, headers, **options)
+            pause = _pause(method, response, attempt)
+            if pause is None:
+                return response
+            time.sleep(pause)
+        return self._once(method, path, headers, **options)
 
     def _once(
         self, method: str, path: str, headers: Mapping[str, str], **options: Any
     ) -> httpx.Response:
         try:
-            return self._http.request(method, self.link(path), headers=headers, **options)
+            request = self._http.build_request(method, self.link(path), headers=headers, **options)
+            return _whole(self._http.send(request, stream=True))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise LabelStudioError(
                 f"Label Studio at {self.url} cannot be reached ({say(error)}); check that it runs "
@@ -349,9 +396,15 @@ class LabelStudioClient:
 
     def _exchange(self, token: str) -> str:
         response = self._once("POST", "/api/token/refresh", {}, json={"refresh": token})
-        if not response.is_success:
+        if response.status_code in (400, 401, 403):
             raise LabelStudioError(f"{refused_token(self.url)}.", 401)
-        return str(response.json()["access"])
+        path = "/api/token/refresh"
+        if not response.is_success:
+            raise LabelStudioError(self._refusal("POST", path, response), response.status_code)
+        try:
+            return str(response.json()["access"])
+        except (ValueError, KeyError, TypeError):
+            raise self._strange("POST", path, "no access token") from None
 
     def _refusal(self, method: str, path: str, response: httpx.Response) -> str:
         if response.status_code == 401:
@@ -361,6 +414,47 @@ class LabelStudioClient:
             return f"{self.url} redirects {path} to {where}; set LABEL_STUDIO_URL to where it is."
         said = f"Label Studio answered {response.status_code} to {method} {path}"
         return f"{said}: {_detail(response)}"
+
+
+def _whole(response: httpx.Response) -> httpx.Response:
+    """With its body, which may come slowly, but not for ever."""
+    until, body = time.monotonic() + _ANSWER_SECONDS, bytearray()
+    try:
+        for chunk in response.iter_bytes():
+            body += chunk
+            if time.monotonic() > until:
+                raise httpx.ReadTimeout(f"its answer took over {_ANSWER_SECONDS:g} s to arrive")
+    finally:
+        response.close()
+    coded = ("content-encoding", "transfer-encoding", "content-length")
+    headers = [(k, v) for k, v in response.headers.multi_items() if k not in coded]
+    return httpx.Response(
+        response.status_code, headers=headers, content=bytes(body), request=response.request
+    )
+
+
+def _pause(method: str, response: httpx.Response, attempt: int) -> float | None:
+    """Seconds until a call is made again: as the answer asks for, or twice as long each time.
+
+    None when it is not to be made again: it was done, or it may have been begun, or the answer
+    asks for more patience than is kept within a call.
+    """
+    if response.status_code != 429 and not (response.status_code == 503 and method == "GET"):
+        return None
+    asked = response.headers.get("retry-after", "").strip()
+    seconds = float(asked) if asked.isascii() and asked.isdigit() else _FIRST_PAUSE * 2**attempt
+    return None if seconds > _LONGEST_PAUSE else seconds * random.uniform(1.0, 1.5)
+
+
+def _says_gone(response: httpx.Response) -> bool:
+    """Whether a 404 is in the words of Label Studio's API, rather than of a proxy."""
+    if response.status_code != 404:
+        return False
+    try:
+        body = response.json()
+    except ValueError:
+        return False
+    return isinstance(body, dict) and body.get("status_code") == 404
 
 
 def backend_body(backend: Mapping[str, Any], **changes: Any) -> dict[str, Any]:

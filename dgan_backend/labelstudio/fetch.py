@@ -117,6 +117,9 @@ def _redirect(response: httpx.Response, url: str, site: LabelStudioClient | None
             f"cannot be fetched (its server answered {response.status_code}); check that the "
             "backend may read it"
         )
+    kind = response.headers.get("content-type", "")
+    if site is not None and site.owns(url) and kind.startswith("text/html"):
+        raise UnreachableError("cannot be fetched: its server answered with a page, no picture")
     return None
 
 

@@ -10,6 +10,8 @@ was killed has settled nothing.
 from __future__ import annotations
 
 import json
+import random
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +34,9 @@ _RENEWALS = 4  # in a lease's time
 _ERRORS = 20  # kept for each project
 _EMPTY = 500  # tasks of a project whose reasons are kept; a hundred more now and then
 _SERVED_SECONDS = 20.0  # after /predict was answered, until Label Studio has surely stored it
+_STORED_SECONDS = 20  # that a prediction may take from its computation into Label Studio
 _FIRST_WAIT, _LONGEST_WAIT = 5, 600  # seconds after a failure
+_JITTER = 0.2  # of a wait, at most: projects that failed together are not tried together
 _PREFIX = "dgan:"
 
 
@@ -113,6 +117,12 @@ class Board:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
+
+    def birth(self) -> str:
+        """What tells this board from the one after Redis was emptied."""
+        self._redis.set(_PREFIX + "birth", secrets.token_hex(8), nx=True)
+        found = self._redis.get(_PREFIX + "birth")
+        return "" if found is None else _text(found)
 
     # Projects
 
@@ -209,10 +219,15 @@ class Board:
         failures = int(self._redis.incr(key))
         self._redis.expire(key, 2 * _LONGEST_WAIT)
         seconds = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(failures - 1, 10))
-        self._redis.set(f"{_PREFIX}wait:{work}:{uid}", b"1", ex=seconds)
+        seconds *= 1 + random.uniform(0, _JITTER)
+        self._redis.set(f"{_PREFIX}wait:{work}:{uid}", b"1", px=int(1000 * seconds))
 
     def succeeded(self, uid: str, work: Work) -> None:
         self._redis.delete(f"{_PREFIX}failures:{work}:{uid}", f"{_PREFIX}wait:{work}:{uid}")
+
+    def hurry(self, uid: str, work: Work) -> None:
+        """What made a job fail is over, so that the next one need not wait."""
+        self._redis.delete(f"{_PREFIX}wait:{work}:{uid}")
 
     def waits(self, uid: str, work: Work) -> bool:
         """Whether a job failed a moment ago."""
@@ -250,6 +265,17 @@ class Board:
         key = f"{_PREFIX}served:{uid}"
         self._redis.zremrangebyscore(key, 0, time.time())
         return {int(_text(task)) for task in self._redis.zrange(key, 0, -1)}
+
+    def store(self, uid: str, version: str, tasks: Sequence[int]) -> set[int]:
+        """Those of the tasks whose prediction of a version nobody else is storing: the caller is
+        the one to do it, within some seconds."""
+        if not tasks:
+            return set()
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for task in tasks:
+                key = f"{_PREFIX}store:{uid}:{version}:{task}"
+                pipeline.set(key, b"1", nx=True, ex=_STORED_SECONDS)
+            return {task for task, mine in zip(tasks, pipeline.execute(), strict=True) if mine}
 
     # What the sweep has seen
 

@@ -165,6 +165,26 @@ class Ears:
         with _unharmed():
             self._board.explain(uid, reasons)
 
+    def stored_by_others(
+        self, uid: str, tasks: Sequence[Any], entries: Sequence[Mapping[str, Any]]
+    ) -> set[int]:
+        """Places, among these, of tasks whose prediction of that very version is being stored: by
+        a job, or by Label Studio for somebody who opened the task a moment before."""
+        places: dict[str, dict[int, int]] = {}  # of each task, by version
+        for place, (task, entry) in enumerate(zip(tasks, entries, strict=True)):
+            number = task.get("id") if isinstance(task, Mapping) else None
+            if isinstance(number, int) and entry["model_version"] != PENDING:
+                places.setdefault(str(entry["model_version"]), {})[number] = place
+        with _unharmed():
+            mine = {v: self._board.store(uid, v, list(of)) for v, of in places.items()}
+            return {
+                place
+                for version, of in places.items()
+                for number, place in of.items()
+                if number not in mine[version]
+            }
+        return set()
+
     def postponed(self, uid: str) -> None:
         """Tasks got a placeholder; a job replaces it."""
         with _unharmed():

@@ -51,10 +51,11 @@ class Labeler:
     an annotation whose prediction is gone.
 
     predict: a task -> its entry, as `Predictor.predict`. served: tasks that Label Studio is asking
-    /predict for right now. check: called before anything is written; raises when this process has
-    to stop. progress: told how many of how many tasks are done. outdated: whether a prediction of
-    this very version is to be written again, such as for labels that are called otherwise now;
-    look_at_all: also where nothing else is wrong.
+    /predict for right now. store: tasks -> those whose prediction nobody else is storing. check:
+    called before anything is written; raises when this process has to stop. progress: told how many
+    of how many tasks are done. outdated: whether a prediction of this very version is to be written
+    again, such as for labels that are called otherwise now; look_at_all: also where nothing else is
+    wrong.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Labeler:
         version: str,
         predict: Callable[[Mapping[str, Any]], Entry],
         served: Callable[[], set[int]] = set,
+        store: Callable[[Sequence[int]], set[int]] = set,
         check: Callable[[], None] = lambda: None,
         progress: Callable[[int, int], None] = lambda done, total: None,
         *,
@@ -72,7 +74,7 @@ class Labeler:
     ) -> None:
         assert project.number is not None
         self._site, self._number, self._version = site, project.number, version
-        self._predict, self._served = predict, served
+        self._predict, self._served, self._store = predict, served, store
         self._check, self._progress = check, progress
         self._outdated, self._look_at_all = outdated, look_at_all
 
@@ -90,9 +92,11 @@ class Labeler:
         done, written, postponed, racing = 0, 0, [], []
         for chunk, entries in self._ahead(todo):
             postponed += [task for task, entry in entries.items() if "result" not in entry]
-            written += self._write(entries)
+            mine = self._store([task for task, entry in entries.items() if "result" in entry])
+            written += self._write({t: entry for t, entry in entries.items() if t in mine})
             served = self._served()
-            racing += [t for t in chunk if t.id in served or t.id not in entries]
+            left = entries.keys() - mine - set(postponed)
+            racing += [t for t in chunk if t.id in served or t.id not in entries or t.id in left]
             done += len(chunk)
             self._progress(done, len(todo))
         self._await([task.id for task in racing])
@@ -100,6 +104,7 @@ class Labeler:
             ids = [task.id for task in chunk]
             entries = self._entries([found.task for found in self._still(ids)])
             postponed += [task for task, entry in entries.items() if "result" not in entry]
+            self._store(list(entries))  # whoever had begun to had its time
             written += self._write(entries)
             self._tidy(ids)
         return Labeled(written, tuple(postponed))
@@ -204,7 +209,7 @@ class Labeler:
             place = (current or found.ours)[0]
             self._site.update_prediction(int(place["id"]), **_fields(entry))
         except LabelStudioError as error:
-            if error.status not in (400, 404):  # 404: somebody deleted it just now
+            if error.status != 400 and not error.gone:  # gone: somebody deleted it just now
                 raise
             log.warning("Project %s: a prediction stays as it was: %s", self._number, error)
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import redis
@@ -35,7 +35,9 @@ class Sweeper:
     job's id -> its state and the seconds since it began. site: a project -> its Label Studio.
     version: a project -> the version that serves it, "" when there is none. look_seconds: how
     often each Label Studio is asked for what no webhook told. forgotten: called with the uid of a
-    project that is gone.
+    project that is gone. damaged: a project -> its versions that were put aside.
+
+    It also remembers the projects that it has seen, for when Redis is emptied.
     """
 
     def __init__(
@@ -47,10 +49,13 @@ class Sweeper:
         version: Callable[[Project], str],
         look_seconds: float = 60.0,
         forgotten: Callable[[str], None] = lambda uid: None,
+        damaged: Callable[[Project], Sequence[str]] = lambda project: (),
     ) -> None:
         self._board, self._enqueue, self._state_of = board, enqueue, state_of
         self._site, self._version = site, version
-        self._look_seconds, self._forgotten = look_seconds, forgotten
+        self._look_seconds, self._forgotten, self._damaged = look_seconds, forgotten, damaged
+        self._birth, self._seen = "", list[tuple[Connection, bool]]()
+        self._away: set[str] = set()  # projects whose Label Studio failed to answer
         self._looked: dict[str, float] = {}
         self._kicked, self._ended = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
@@ -80,6 +85,7 @@ class Sweeper:
 
     def ensure(self) -> None:
         """See to it that jobs are under way."""
+        self._remember()
         with self._board.only_one(_ONE, 10.0) as mine:
             for connection in self._going_on() if mine else ():
                 for work in WORKS:
@@ -93,6 +99,29 @@ class Sweeper:
                 if looked is None or now - looked > self._look_seconds:
                     self._looked[connection.uid] = now
                     self._look(connection)
+
+    def _remember(self) -> None:
+        """Nothing on Redis is the only copy of anything: the projects are here, too."""
+        board = self._board
+        now = [(c, board.paused(c.uid)) for c in board.connections()]
+        birth = board.birth()  # after them: what an emptied one has shown does not count
+        if self._birth in ("", birth):
+            self._birth, self._seen = birth, now
+            return
+        log.warning("Redis was emptied; %d projects are told to it again.", len(self._seen))
+        for connection, paused in self._seen:
+            self._tell_again(connection, paused)
+        self._birth = birth
+
+    def _tell_again(self, connection: Connection, paused: bool) -> None:
+        board, uid = self._board, connection.uid
+        if board.connection(uid) is not None:
+            return  # another web process, or a /setup, was faster
+        if paused:
+            board.pause(uid, True)
+        board.remember(connection)
+        for work in WORKS:
+            board.mark(uid, work)
 
     def _going_on(self) -> list[Connection]:
         return [c for c in self._board.connections() if not self._board.paused(c.uid)]
@@ -137,8 +166,11 @@ class Sweeper:
         if site is None or project.number is None or project.binding is None:
             return
         uid, board = connection.uid, self._board
+        self._look_at_disk(uid, project)
         try:
-            if self._has_other_labels(connection, site.project(project.number)):
+            now = site.project(project.number)
+            self._is_back(uid)
+            if self._has_other_labels(connection, now):
                 return  # all of it is marked
             if site.fingerprint(project.number) != board.noted(uid, "annotations"):
                 self._mark(uid, "train")
@@ -148,14 +180,39 @@ class Sweeper:
                 renamed = board.noted(uid, SPELLED) != project.binding.spelling
                 self._look_for_unlabeled(uid, version, count, renamed)
         except LabelStudioError as error:
-            if error.status == 404:
+            if error.gone:
                 log.warning("%s is not in Label Studio any more; it is forgotten.", project.name)
                 board.forget(uid)
                 self._forgotten(uid)
             else:
                 log.warning("%s: %s", project.name, error)
+                board.complain(uid, str(error))
+                self._away.add(uid)
         except DganError as error:
             log.warning("%s: %s", project.name, error)
+
+    def _is_back(self, uid: str) -> None:
+        """Label Studio answers again: jobs that have failed meanwhile are tried at once."""
+        if uid in self._away:
+            self._away.discard(uid)
+            for work in WORKS:
+                self._board.hurry(uid, work)
+            self.kick()
+
+    def _look_at_disk(self, uid: str, project: Project) -> None:
+        """What a version that was put aside had learned is to be learned again."""
+        damaged, board = ", ".join(self._damaged(project)), self._board
+        if damaged == board.noted(uid, "damaged"):
+            return
+        board.note(uid, "damaged", damaged)
+        if damaged:
+            board.complain(
+                uid,
+                f"Found damaged on disk and put aside: {damaged}. What it had learned is learned "
+                "again by itself; look after the disk.",
+            )
+            for work in ("train", "label"):
+                self._mark(uid, cast(Work, work))
 
     def _has_other_labels(self, connection: Connection, now: Mapping[str, Any]) -> bool:
         """Whether the labeling config has changed and nobody has told."""

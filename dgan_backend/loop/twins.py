@@ -6,9 +6,11 @@ lie beside the versions, under MODEL_DIR/twins; they decide what is promoted and
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
+from dgan_backend.errors import DganError
 from dgan_backend.loop.validation import fold_of
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.settings import Settings
@@ -18,6 +20,8 @@ from dgan_backend.student.student import Student
 from dgan_backend.versions import TrainingSet
 
 _FOLDER = "twins"
+
+log = logging.getLogger(__name__)
 
 
 class Twins:
@@ -44,7 +48,12 @@ class Twins:
         folder = self._folder / segmenter.version / str(fold)
         if self._shared is not None:
             self._shared.fetch_twin(f"{segmenter.version}.{fold}", folder)
-        return load_student(folder, self._device) if folder.is_dir() else None
+        try:
+            return load_student(folder, self._device) if folder.is_dir() else None
+        except DganError as error:  # damaged; one is made again when it is needed
+            log.warning("%s It is deleted.", error)
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
 
     def keep(self, version: str, fold: int, twin: Student) -> None:
         folder = self._folder / version / str(fold)

@@ -203,6 +203,7 @@ def _label(
         version,
         predict,
         served=lambda: bench.board.served(uid),
+        store=lambda tasks: bench.board.store(uid, version, tasks),
         check=still,
         progress=progress,
         outdated=lambda prediction: not fits(prediction["result"], binding),
@@ -282,7 +283,7 @@ def _open(bench: Bench, connection: Connection) -> tuple[Project, LabelStudioCli
     try:
         now = site.project(_number(project))
     except LabelStudioError as error:
-        if error.status == 404:
+        if error.gone:
             _forget(bench, connection.uid)
             raise Gone(f"{project.name} is not in Label Studio any more.") from error
         raise

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _FETCHERS = 4  # tasks of all requests in work at a time; only one of them computes
 _SMART_TOOLS = 2  # answers to people who wait for them; they come before all tasks
 _MAX_PROJECTS = 1000
+_STORING_SECONDS = 1.0  # that Label Studio mostly takes to store an answer
 _LAST_SECONDS = 3.0  # for what is computed when the process is to end
 Body = dict[str, Any]
 
@@ -116,9 +117,12 @@ class Backend:
     def _serving(self, about: Body) -> str:
         return self._model(about, about.get("schema"), about).model_version
 
-    async def predict(self, body: Body) -> list[Body]:
+    async def predict(self, body: Body, stored: bool = False) -> list[Body | list[Body]]:
         """One entry a task, in order, before the deadline. With a context, which comes with one
         task, the parts that a person points at with a smart tool.
+
+        stored: whether who asks stores what is answered, as Label Studio does. Then [] is the
+        entry of a task whose prediction somebody else is storing right now: it would have two.
         """
         tasks = body.get("tasks")
         if not isinstance(tasks, list):
@@ -132,14 +136,19 @@ class Backend:
             loop = asyncio.get_running_loop()
             return [await loop.run_in_executor(self._smart_pool, model.answer_task, task, context)]
         if self._ears is None:
-            return await self._predict(model, tasks)
+            return [*await self._predict(model, tasks)]
         served = self._ears.serving(_uid(body), tasks, self._deadline)
         async with contextmanager_in_threadpool(served):
             entries = await self._predict(model, tasks)
         await run_in_threadpool(self._ears.answered, _uid(body), tasks, entries)
         if any(entry["model_version"] == PENDING for entry in entries):
             await run_in_threadpool(self._ears.postponed, _uid(body))
-        return entries
+        if not stored:
+            return [*entries]
+        others = await run_in_threadpool(self._ears.stored_by_others, _uid(body), tasks, entries)
+        if others:  # who opened the task is shown what is there when this is answered
+            await asyncio.sleep(_STORING_SECONDS)
+        return [[] if place in others else entry for place, entry in enumerate(entries)]
 
     async def _predict(self, model: DganModel, tasks: list[Any]) -> list[Body]:
         entries: list[Body | None] = [None] * len(tasks)

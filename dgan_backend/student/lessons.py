@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from hashlib import blake2b
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -70,6 +71,40 @@ class Mixed:
         return torch.stack(
             [source.frequencies(num_classes) * share for source, share in self.parts]
         ).sum(dim=0)
+
+
+class Counted:
+    """Lessons that count the pictures that were drawn of them. drawn: with repeats."""
+
+    def __init__(self, source: Lessons) -> None:
+        self._source = source
+        self._seen: set[int] = set()
+        self.drawn = 0
+
+    @property
+    def distinct(self) -> int:
+        """How many different ones."""
+        return len(self._seen)
+
+    def batch(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        images, masks = self._source.batch(count, random)
+        self._seen.update(_digest(image) for image in images)
+        self.drawn += len(images)
+        return images, masks
+
+    def frequencies(self, num_classes: int) -> Tensor:
+        return self._source.frequencies(num_classes)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": self.drawn, "seen": torch.tensor(sorted(self._seen), dtype=torch.int64)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn, self._seen = int(state["drawn"]), set(state["seen"].tolist())
+
+
+def _digest(image: Tensor) -> int:
+    found = blake2b(image.contiguous().numpy().tobytes(), digest_size=8).digest()
+    return int.from_bytes(found, "big", signed=True)
 
 
 def mixed(parts: Sequence[tuple[Lessons, float]]) -> Lessons:

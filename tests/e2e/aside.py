@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -66,19 +67,21 @@ class Aside:
 
     state: Path
     url: str
-    gate: Gate
+    gate: Any
 
     @classmethod
     @contextmanager
-    def started(cls, folder: Path, site: str, token: str) -> Iterator[Aside]:
-        """site: Label Studio's address."""
+    def started(
+        cls, folder: Path, site: str, token: str, kind: type[Any] = Gate, **more: str
+    ) -> Iterator[Aside]:
+        """site: Label Studio's address. kind: of gate. more: of the backend's environment."""
         (port,), address = free_ports(1), httpx.URL(site)
-        with Gate((address.host, int(address.port or 80))) as gate:
+        with kind((address.host, int(address.port or 80))) as gate:
             threading.Thread(target=gate.serve_forever, daemon=True).start()
             aside = cls(folder / "state", f"http://127.0.0.1:{port}", gate)
             options = ("--state", str(aside.state), "--port", str(port))
             env = {"MODEL_DIR": str(aside.models), "LABEL_STUDIO_URL": gate.url}
-            env = {**os.environ, **env, "LABEL_STUDIO_API_KEY": token}
+            env = {**os.environ, **env, "LABEL_STUDIO_API_KEY": token, **more}
             with subprocess.Popen(services.dgan_backend("start", *options), env=env) as process:
                 try:
                     until(lambda: services.answers(f"{aside.url}/health")(), "a backend")
@@ -93,13 +96,28 @@ class Aside:
 
     def kill(self, *command: str) -> None:
         """SIGKILL the process of that command; returns when it is gone."""
-        (pid,) = (p for p in self._pids() if _command(p)[2:4] == [*command])
+        pid = self.pids(*command)[0]
         os.kill(pid, signal.SIGKILL)
         until(lambda: pid not in self._pids(), f"the end of {pid}", 10, pause=0.05)
+
+    def pids(self, *command: str) -> list[int]:
+        """Of the processes of that command; of jobs: `dgan_backend.jobs`."""
+        return [p for p in self._pids() if [*command] in (_command(p)[2:4], _command(p)[2:3])]
 
     def _pids(self) -> list[int]:
         return processes.marked(str(self.state))
 
 
 def _command(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+    except OSError:  # gone meanwhile
+        return []
+
+
+def parent(pid: int) -> int:
+    """0 when the process is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
