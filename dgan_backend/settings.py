@@ -12,6 +12,7 @@ from urllib.parse import quote
 from dgan_backend.errors import DganError
 from dgan_backend.storage import Storage, is_url
 
+PRECISIONS = ("float32", "half", "auto")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -19,7 +20,8 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class Settings:
     """Everything an admin can set; one field for each environment variable of the same name.
 
-    `threads` is the number of torch threads of one process; 0 means chosen by what else runs.
+    `precision` says what numbers labels of samples are computed in, as `precision.numbers_for` has
+    it. `threads` is the number of torch threads of one process; 0 means chosen by what else runs.
     `allowed_image_hosts` are the hosts (beside Label Studio's own) that pictures may be
     fetched from although they resolve to a private address. `sweep_seconds` is how often each
     Label Studio is asked for what no webhook told. `model_url` is MODEL_DIR where it is a URL;
@@ -37,6 +39,7 @@ class Settings:
     model_dir: Path = Path("~/.local/share/dgan-backend/models")
     model_url: str = ""
     device: str = "cpu"
+    precision: str = "auto"
     port: int = 9090
     log_level: str = "INFO"
     log_format: str = "text"
@@ -63,6 +66,7 @@ class Settings:
             model_dir=_model_dir(source, cls.model_dir),
             model_url=source.get("MODEL_DIR", "") if is_url(source.get("MODEL_DIR", "")) else "",
             device=source.get("DEVICE") or cls.device,
+            precision=_choice(source, "PRECISION", PRECISIONS, cls.precision),
             port=_integer(source, "PORT", cls.port, low=1, high=65535),
             log_level=_choice(source, "LOG_LEVEL", _LEVELS, cls.log_level),
             log_format=_choice(source, "LOG_FORMAT", ("text", "json"), cls.log_format),
