@@ -71,6 +71,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     sample.add_argument("--count", type=positive, default=24, help="[%(default)s]")
     sample.add_argument("--seed", type=seed, default=0, help="of the first one [%(default)s]")
     sample.add_argument("--truncation", type=float, help="psi [the generator's card]")
+    arguments.add_precision(sample)
     sample.set_defaults(run=partial(_workbench, "sample"))
     segment = commands.add_parser("segment", help="find the parts of pictures from outside")
     segment.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
@@ -147,6 +148,7 @@ def _add_benchmark_command(commands: argparse._SubParsersAction[argparse.Argumen
     command.add_argument("--json", type=Path, help="all figures, and a plot beside them")
     command.add_argument("--plot", type=Path, help="the plot, to this png or svg")
     command.add_argument("--quick", action="store_true", help="a small generator, to see it work")
+    arguments.add_precision(command)
     command.set_defaults(run=_benchmark)
 
 

@@ -27,11 +27,18 @@ def feature_maps(
 
 
 def images_and_maps(
-    generator: Generator, w: Tensor, maps: str, picture: Tensor | None = None
+    generator: Generator,
+    w: Tensor,
+    maps: str,
+    picture: Tensor | None = None,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The pictures of w [N, 3, S, S], and with them what `feature_maps` returns."""
+    """The pictures of w [N, 3, S, S], and with them what `feature_maps` returns.
+
+    dtype: of the generator's maps; None = w's.
+    """
     with torch.no_grad():
-        out = generator.synthesis(w)
+        out = generator.synthesis(w, dtype=dtype)
         found = list(out.features)
         if maps != "generator":
             found.append(picture_maps(out.images if picture is None else picture))

@@ -52,18 +52,27 @@ class Registry:
     threads, and together with other processes: what is current is read from disk every time.
     """
 
-    def __init__(self, model_dir: Path, device: str = "cpu", shared: Shared | None = None) -> None:
-        """shared: where `model_dir` mirrors storage that several machines share."""
+    def __init__(
+        self,
+        model_dir: Path,
+        device: str = "cpu",
+        shared: Shared | None = None,
+        precision: str = "float32",
+    ) -> None:
+        """shared: where `model_dir` mirrors storage that several machines share. precision: as
+        PRECISION has it."""
         self._model_dir = model_dir
         self._device = device
         self._shared = shared
+        self._precision = precision
         self._loaded: OrderedDict[str, Segmenter] = OrderedDict()
         self._kept: dict[Path, tuple[tuple[int, int], Kept]] = {}  # by card, with its stamp
         self._lock = threading.Lock()
 
     @classmethod
     def of(cls, settings: Settings) -> Registry:
-        return cls(settings.model_dir, settings.device, Shared.of(settings))
+        shared = Shared.of(settings)
+        return cls(settings.model_dir, settings.device, shared, settings.precision)
 
     def current(
         self, partonomy: Partonomy, project: int | None = None, uid: str = ""
@@ -218,7 +227,9 @@ class Registry:
         """
         with self._lock:
             if version not in self._loaded:
-                self._loaded[version] = self._load(version)
+                loaded = self._load(version)
+                loaded.compute_in(self._precision)
+                self._loaded[version] = loaded
                 while len(self._loaded) > _LOADED:
                     self._loaded.popitem(last=False)
             self._loaded.move_to_end(version)

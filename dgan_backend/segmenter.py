@@ -33,6 +33,7 @@ from dgan_backend.pictures import (
     to_pictures,
     to_tensor,
 )
+from dgan_backend.precision import FLOAT32, numbers_for
 from dgan_backend.reading import feature_maps, images_and_maps, invert_all
 from dgan_backend.records import SeedLatent, Segmentation
 from dgan_backend.student.native import Backbone, load_backbone
@@ -58,6 +59,7 @@ class Segmenter:
     """One version at work. Made by `load` or `fit`.
 
     exact: whether the interpreter reads every pixel, or those that matter (`Refinement`).
+    numbers: what samples are computed in; pictures from outside always take float32.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Segmenter:
         self.encoder = encoder
         self.data = data
         self.exact = False
+        self.numbers = FLOAT32
         wanted = sum(generator.synthesis.feature_channels)
         if card.maps != "generator":
             wanted += PICTURE_CHANNELS
@@ -191,6 +194,10 @@ class Segmenter:
         """The latent of a sampled picture as tasks carry it."""
         return SeedLatent(self.generator.id, seed, self.truncation)
 
+    def compute_in(self, precision: str) -> None:
+        """Make samples in float32, half or auto, as PRECISION has it and the device offers."""
+        self.numbers = numbers_for(precision, str(self.generator.device))
+
     def segment_seed(self, seed: int, truncation: float | None = None) -> Segmentation:
         """Sample a picture and segment it, at the generator's resolution.
 
@@ -218,8 +225,9 @@ class Segmenter:
         psi = self.truncation if truncation is None else truncation
         z = torch.cat([self.generator.latent_from_seed(seed) for seed in seeds])
         w = self.generator.mapping(z, truncation=psi)
-        images, maps = images_and_maps(self.generator, w, self.card.maps)
-        found = self.ensemble.predict_all(maps, (side, side), self._refinement(side))
+        images, maps = images_and_maps(self.generator, w, self.card.maps, dtype=self.numbers.maps)
+        ensemble = self.ensemble.as_type(self.numbers.products)
+        found = ensemble.predict_all(maps, (side, side), self._refinement(side))
         return [
             Segmentation(
                 image=picture if len(picture) == side else resize(picture, side, side),

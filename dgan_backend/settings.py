@@ -12,6 +12,7 @@ from urllib.parse import quote
 from dgan_backend.errors import DganError
 from dgan_backend.storage import Storage, is_url
 
+PRECISIONS = ("float32", "half", "auto")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -19,9 +20,10 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class Settings:
     """Everything an admin can set; one field for each environment variable of the same name.
 
-    `backend_urls` (BACKEND_URL) are the addresses at which Label Studio reaches this backend: its
+    `backend_url` are the addresses at which Label Studio reaches this backend: its
     password and the secret of webhooks go to no others.
-    `threads` is the number of torch threads of one process; 0 means chosen by what else runs.
+    `precision` says what numbers labels of samples are computed in, as `precision.numbers_for` has
+    it. `threads` is the number of torch threads of one process; 0 means chosen by what else runs.
     `allowed_image_hosts` are the hosts (beside Label Studio's own) that pictures may be
     fetched from although they resolve to a private address. `sweep_seconds` is how often each
     Label Studio is asked for what no webhook told. `model_url` is MODEL_DIR where it is a URL;
@@ -35,11 +37,12 @@ class Settings:
     label_studio_api_key: str = field(default="", repr=False)
     basic_auth_user: str = ""
     basic_auth_pass: str = field(default="", repr=False)
-    backend_urls: tuple[str, ...] = ()
+    backend_url: tuple[str, ...] = ()
     redis_url: str = field(default="", repr=False)
     model_dir: Path = Path("~/.local/share/dgan-backend/models")
     model_url: str = ""
     device: str = "cpu"
+    precision: str = "auto"
     port: int = 9090
     log_level: str = "INFO"
     log_format: str = "text"
@@ -62,11 +65,12 @@ class Settings:
             label_studio_api_key=_secret(source, "LABEL_STUDIO_API_KEY").strip(),
             basic_auth_user=source.get("BASIC_AUTH_USER", ""),
             basic_auth_pass=_secret(source, "BASIC_AUTH_PASS"),
-            backend_urls=_urls(source, "BACKEND_URL"),
+            backend_url=_urls(source, "BACKEND_URL"),
             redis_url=_redis_url(source),
             model_dir=_model_dir(source, cls.model_dir),
             model_url=source.get("MODEL_DIR", "") if is_url(source.get("MODEL_DIR", "")) else "",
             device=source.get("DEVICE") or cls.device,
+            precision=_choice(source, "PRECISION", PRECISIONS, cls.precision),
             port=_integer(source, "PORT", cls.port, low=1, high=65535),
             log_level=_choice(source, "LOG_LEVEL", _LEVELS, cls.log_level),
             log_format=_choice(source, "LOG_FORMAT", ("text", "json"), cls.log_format),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgan_backend.arguments import natural, positive, seed, set_up_computing
+from dgan_backend.arguments import add_precision, natural, positive, seed, set_up_computing
 from dgan_backend.errors import DganError
 from dgan_backend.factory.order import DROPPED, FORMATS
 from dgan_backend.settings import Settings
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dgan_backend.factory.card import Subject, Tally
     from dgan_backend.factory.order import Order
     from dgan_backend.factory.shards import Shards
+    from dgan_backend.segmenter import Segmenter
 
 _DESCRIPTION = """
 Samples pictures, finds their parts, leaves out the most uncertain tenth, and writes the --count
@@ -94,6 +95,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     synthesize.add_argument(
         "--exact", action="store_true", help="the interpreter reads every pixel [near borders]"
     )
+    add_precision(synthesize)
     synthesize.add_argument(
         "--side",
         type=positive,
@@ -201,8 +203,17 @@ def _order(args: argparse.Namespace, settings: Settings) -> tuple[Order, Subject
         format=args.format,
         exact=args.exact,
         side=args.side or 0,
+        precision=_precision(segmenter, args.precision or settings.precision),
     )
     return order, Subject(segmenter.partonomy, generator.card)
+
+
+def _precision(segmenter: Segmenter, wanted: str) -> str:
+    """What is wanted, or float32 where it comes to the same here."""
+    from dgan_backend.precision import FLOAT32
+
+    segmenter.compute_in(wanted)
+    return "float32" if segmenter.numbers == FLOAT32 else wanted
 
 
 def _check_same(folder: Storage, there: Order, wanted: Order) -> None:

@@ -23,6 +23,7 @@ from dgan_backend.partonomy import Partonomy, load_partonomy
 from dgan_backend.pictures import load_picture, save_picture, to_pictures
 from dgan_backend.records import Segmentation
 from dgan_backend.segmenter import Segmenter
+from dgan_backend.settings import Settings
 from dgan_backend.sheets import overlaid, picture_sheet, segmentation_sheet
 from dgan_backend.student.augment import AugmentSettings
 from dgan_backend.student.course import UNetSettings
@@ -35,6 +36,7 @@ def sample(args: argparse.Namespace) -> int:
         return _sample_bare(args)
     segmenter = Segmenter.load(args.model, device=args.device)
     segmenter.exact = args.exact
+    segmenter.compute_in(args.precision or Settings.from_env().precision)
     _caution(segmenter.generator)
     seeds = range(args.seed, args.seed + args.count)
     started = time.monotonic()

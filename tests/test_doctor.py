@@ -183,8 +183,8 @@ def look(studio: Studio) -> Iterator[Callable[..., dict[str, Finding]]]:
         def examined(settings: Settings | None = None, **options: Any) -> dict[str, Finding]:
             before = len(studio.calls)
             known = settings or Settings()
-            if not known.backend_urls:
-                known = replace(known, backend_urls=tuple(b["url"] for b in studio.backends))
+            if not known.backend_url:
+                known = replace(known, backend_url=tuple(b["url"] for b in studio.backends))
             findings = examine(site, 7, settings=known, **options)
             assert options.get("mend") or len(studio.calls) == before
             assert all(f.remedy for f in findings if f.state == "wrong")
@@ -336,7 +336,7 @@ def elsewhere() -> Iterator[Site]:
         yield site
 
 
-@pytest.mark.parametrize("settings", [SECURED, replace(SECURED, backend_urls=("http://b:9090",))])
+@pytest.mark.parametrize("settings", [SECURED, replace(SECURED, backend_url=("http://b:9090",))])
 def test_an_address_that_no_admin_named_gets_no_secret_and_no_request(
     studio: Studio, elsewhere: Site, settings: Settings
 ) -> None:
@@ -390,7 +390,7 @@ def test_an_address_that_an_admin_gives_gets_them(studio: Studio, elsewhere: Sit
     ("settings", "named"),
     [
         (Settings(port=9191), {"http://127.0.0.1:9191", "http://localhost:9191/"}),
-        (Settings(port=9191, backend_urls=("http://b.c:9",)), {"http://b.c:9", "http://b.c:9/"}),
+        (Settings(port=9191, backend_url=("http://b.c:9",)), {"http://b.c:9", "http://b.c:9/"}),
     ],
     ids=["this machine", "set"],
 )
@@ -405,7 +405,7 @@ def test_which_addresses_are_named(settings: Settings, named: set[str]) -> None:
         for at in ("http://127.0.0.1:8080", "http://ls.example"):
             with LabelStudioClient(at, "token") as site:
                 case = Case(site, {"id": 7}, {"url": url}, [], [], settings, None)
-                here = at.endswith(":8080") or settings.backend_urls
+                here = at.endswith(":8080") or settings.backend_url
                 assert case.named is bool(url in named and here)
 
 

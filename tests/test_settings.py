@@ -35,7 +35,7 @@ def test_values() -> None:
     assert settings.model_dir == Path("/models")
     assert (settings.log_level, settings.log_format) == ("DEBUG", "json")
     assert settings.allowed_image_hosts == ("a.example", "b.example")
-    assert settings.backend_urls == ("http://b:9090", "https://b.example")
+    assert settings.backend_url == ("http://b:9090", "https://b.example")
     assert settings.threads == 0
 
 

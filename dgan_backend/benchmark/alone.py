@@ -13,7 +13,6 @@ import torch
 from dgan_backend.benchmark.measuring import timed
 from dgan_backend.generators import Generator
 from dgan_backend.pictures import to_pictures
-from dgan_backend.training.trainer import use_bf16
 
 BATCHES = (1, 2, 8)
 _MOST_PIXELS = 8 * 256**2  # of a batch; more are tried with one picture alone
@@ -22,15 +21,16 @@ _TRIALS = 2
 
 @dataclass(frozen=True)
 class Setting:
-    """channels_last: how weights lie in memory. bf16: autocast. batch: pictures at once."""
+    """channels_last: how weights lie in memory. maps: what is convolved. batch: pictures at
+    once."""
 
     channels_last: bool
-    bf16: bool
+    maps: torch.dtype
     batch: int
 
     def __str__(self) -> str:
         layout = "channels last" if self.channels_last else "channels first"
-        return f"{layout}, {'bf16' if self.bf16 else 'float32'}, batch of {self.batch}"
+        return f"{layout}, {str(self.maps).removeprefix('torch.')}, batch of {self.batch}"
 
 
 class Alone:
@@ -46,23 +46,26 @@ class Alone:
     def __call__(self, seeds: Sequence[int]) -> None:
         generator = self._generator
         z = torch.cat([generator.latent_from_seed(seed) for seed in seeds])
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.setting.bf16):
-            w = generator.mapping(z, truncation=generator.card.truncation)
-            to_pictures(generator.synthesis(w, features=False).images)
+        w = generator.mapping(z, truncation=generator.card.truncation)
+        to_pictures(generator.synthesis(w, features=False, dtype=self.setting.maps).images)
 
 
-def settings_for(resolution: int) -> list[Setting]:
-    """All that are tried; bf16 where the hardware computes in it."""
+def settings_for(resolution: int, maps: torch.dtype = torch.float32) -> list[Setting]:
+    """All that are tried: float32, and what labels are read from maps of."""
     batches = [b for b in BATCHES if b == 1 or b * resolution**2 <= _MOST_PIXELS]
-    numbers = (False, True) if use_bf16("auto", "cpu") else (False,)
-    return [Setting(*one) for one in product((True, False), numbers, batches)]
+    return [
+        Setting(*one)
+        for one in product((True, False), dict.fromkeys((torch.float32, maps)), batches)
+    ]
 
 
-def fastest(generator: Generator, first_seed: int) -> tuple[Alone, dict[str, float]]:
+def fastest(
+    generator: Generator, first_seed: int, maps: torch.dtype = torch.float32
+) -> tuple[Alone, dict[str, float]]:
     """The fastest setting, and seconds a picture of each."""
     found: dict[str, float] = {}
     best: Alone | None = None
-    for setting in settings_for(generator.resolution):
+    for setting in settings_for(generator.resolution, maps):
         alone = Alone(generator, setting)
         seeds = range(first_seed, first_seed + setting.batch)
         alone(seeds)

@@ -40,6 +40,7 @@ from dgan_backend.interpreter import Ensemble, FitSettings, PixelPrediction, fit
 from dgan_backend.interpreter.refine import EXACT, Refinement, refinement_for
 from dgan_backend.interpreter.uncertainty import expected_iou, image_uncertainty, score
 from dgan_backend.pictures import load_picture, resize, to_pictures, to_tensor
+from dgan_backend.precision import FLOAT32, Numbers
 from dgan_backend.reading import feature_maps, invert_all
 from dgan_backend.segmenter import Segmenter, samples_at_once
 from dgan_backend.versions import SHIPPED
@@ -60,6 +61,7 @@ class Case:
 
     fitted: file of its ensemble's weights, where it has random ones. rounds: of every way in
     turn, for its time. compared: pictures on which the default way is held against the exact one.
+    numbers: of the default way; the exact one takes float32.
     """
 
     version: str = ""
@@ -67,6 +69,7 @@ class Case:
     fitted: Path = Path()
     rounds: int = 8
     compared: int = 8
+    numbers: Numbers = FLOAT32
 
     def load(self) -> Scene:
         if self.config is None:
@@ -103,8 +106,9 @@ def compare(case: Case) -> dict[str, Any]:
     """
     scene = case.load()
     generator, ensemble, side = scene.generator, scene.ensemble, scene.generator.resolution
-    alone, tried = fastest(generator, UNSEEN)
-    batch, ways = samples_at_once(side), (refinement_for(side), EXACT)
+    alone, tried = fastest(generator, UNSEEN, case.numbers.maps)
+    batch = samples_at_once(side)
+    ways = ((refinement_for(side), case.numbers), (EXACT, FLOAT32))
     seconds: list[list[float]] = [[], [], []]
     pairs: list[tuple[Said, Said]] = []
     for number in range(-_WARM, case.rounds):
@@ -113,7 +117,7 @@ def compare(case: Case) -> dict[str, Any]:
         times = [timed(partial(alone, own))[0] / len(own)]
         found = []
         for way in ways:
-            taken, said = timed(partial(labeled, scene, range(first, first + batch), way))
+            taken, said = timed(partial(labeled, scene, range(first, first + batch), *way))
             times.append(taken / batch)
             found.append(said)
         if number >= 0:
@@ -121,7 +125,7 @@ def compare(case: Case) -> dict[str, Any]:
             for column, taken in zip(seconds, times, strict=True):
                 column.append(taken)
     for seed in range(UNSEEN + len(pairs), UNSEEN + case.compared):
-        fast, exact = (labeled(scene, [seed], way) for way in ways)
+        fast, exact = (labeled(scene, [seed], *way) for way in ways)
         pairs += zip(fast, exact, strict=True)
     image, fast_s, exact_s = map(median, seconds)
     return {
@@ -135,6 +139,7 @@ def compare(case: Case) -> dict[str, Any]:
         "rounds": case.rounds,
         "pictures": len(pairs),
         "image_s": image,
+        "numbers": str(case.numbers),
         "image_setting": str(alone.setting),
         "image_settings_s": tried,
         "labeled_s": fast_s,
@@ -145,15 +150,19 @@ def compare(case: Case) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def labeled(scene: Scene, seeds: Sequence[int], how: Refinement) -> list[Said]:
+def labeled(
+    scene: Scene, seeds: Sequence[int], how: Refinement, numbers: Numbers = FLOAT32
+) -> list[Said]:
     """Pictures as they are shown, and all that is said of them: labels, uncertainty and score."""
     generator = scene.generator
     z = torch.cat([generator.latent_from_seed(seed) for seed in seeds])
-    out = generator.synthesis(generator.mapping(z, truncation=generator.card.truncation))
+    w = generator.mapping(z, truncation=generator.card.truncation)
+    out = generator.synthesis(w, dtype=numbers.maps)
     to_pictures(out.images)
     side = generator.resolution
     found = []
-    for one in scene.ensemble.predict_all(out.features, (side, side), how):
+    ensemble = scene.ensemble.as_type(numbers.products)
+    for one in ensemble.predict_all(out.features, (side, side), how):
         score(expected_iou(one.probabilities))
         vote, uncertainty = one.vote.to(torch.uint8).numpy(), one.uncertainty.numpy()
         found.append(Said(vote, image_uncertainty(uncertainty), one.read))
@@ -184,9 +193,11 @@ def memory(case: Case, way: str) -> dict[str, Any]:
     for first in (UNSEEN, UNSEEN + batch):
         seeds = range(first, first + batch)
         if way == "image":
-            Alone(scene.generator, Setting(True, False, batch))(seeds)
+            Alone(scene.generator, Setting(True, case.numbers.maps, batch))(seeds)
+        elif way == "exact":
+            labeled(scene, seeds, EXACT)
         else:
-            labeled(scene, seeds, EXACT if way == "exact" else refinement_for(side))
+            labeled(scene, seeds, refinement_for(side), case.numbers)
     return {}
 
 

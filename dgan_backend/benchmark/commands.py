@@ -6,7 +6,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from dgan_backend.evaluation.report import check_plot
 from dgan_backend.generators.native import write_json
 from dgan_backend.generators.stylegan2 import StyleGAN2Config
 from dgan_backend.interpreter import FitSettings
+from dgan_backend.precision import FLOAT32, Numbers, numbers_for
+from dgan_backend.settings import Settings
 
 Run = Callable[..., dict[str, Any]]
 KEYS = (
@@ -38,7 +40,7 @@ class Plan:
     randoms: generators with random weights, rounds and compared pictures of each, see `Case`. fit:
     the resolution whose fit is told; steps: of the original's. version: one with an encoder, or ""
     for none; shipped: its rounds and compared pictures; inverted: times that its picture from
-    outside is; fits: on drawn pixels, and as many on all.
+    outside is; fits: on drawn pixels, and as many on all. numbers: of labels.
     """
 
     randoms: tuple[tuple[StyleGAN2Config, int, int], ...]
@@ -49,6 +51,7 @@ class Plan:
     fits: int
     settings: FitSettings
     version: str = "toonhead-shipped"
+    numbers: Numbers = FLOAT32
 
     @property
     def parts(self) -> int:
@@ -86,7 +89,9 @@ def benchmark(args: argparse.Namespace) -> int:
         if args.json:
             write_json(args.json, measured)
 
-    measured = measure(QUICK if args.quick else FULL, keep=keep)
+    precision = args.precision or Settings.from_env().precision
+    plan = replace(QUICK if args.quick else FULL, numbers=numbers_for(precision, "cpu"))
+    measured = measure(plan, keep=keep)
     keep(measured)
     print(report.table(measured))
     if drawn:
@@ -131,7 +136,9 @@ def measure(
             keep(measured)
 
         if plan.version:
-            measured["cases"].append(_case(Case(plan.version, None, Path(), *plan.shipped), part))
+            measured["cases"].append(
+                _case(Case(plan.version, None, Path(), *plan.shipped, plan.numbers), part)
+            )
             measured["invert"] = part(
                 "a picture from outside", cases.invert_and_label, plan.version, plan.inverted
             )
@@ -151,7 +158,7 @@ def measure(
                     **fitted,
                     **cases.fit_reference(config, plan.settings, plan.steps),
                 }
-            case = Case("", config, path, rounds, compared)
+            case = Case("", config, path, rounds, compared, plan.numbers)
             measured["cases"].append(_case(case, part))
             if config.resolution == plan.fit:
                 measured["ideas"] = part(f"{config.resolution} px, ideas", ideas, case)

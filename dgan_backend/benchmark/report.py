@@ -109,7 +109,8 @@ def _ways(case: dict[str, Any]) -> str:
     return (
         f"{case['generator']}, {case['resolution']} px: {1000 * case['image_s']:.0f} ms alone "
         f"({case['image_setting']}, the fastest of {len(case['image_settings_s'])}), "
-        f"{1000 * case['labeled_s']:.0f} ms labeled; {case['pictures']} pictures compared, rank "
+        f"{1000 * case['labeled_s']:.0f} ms labeled ({case['numbers']}); {case['pictures']} "
+        "pictures compared with float32, rank "
         f"correlation of their uncertainty {'-' if ranks is None else f'{ranks:.3f}'}; peaks: "
         f"{', '.join(peaks)}; {case['members']} members, psi {case['truncation']:g}."
     )

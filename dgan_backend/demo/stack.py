@@ -15,7 +15,7 @@ from dgan_backend.supervision.launcher import Child, Launcher
 
 HOST = "127.0.0.1"
 PICTURES = "samples"  # a folder of the state folder
-_TUNING = ("DEVICE", "THREADS", "WORKERS", "LOG_LEVEL")
+_TUNING = ("DEVICE", "PRECISION", "THREADS", "WORKERS", "LOG_LEVEL")
 _REPLACED = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "ALLOWED_IMAGE_HOSTS", "BACKEND_URL")
 
 
@@ -70,7 +70,7 @@ def start(
 def _settings(ports: Ports, login: studio.Login, state: Path) -> Settings:
     """Their own: an admin's production settings in the environment are none of their business.
 
-    Only what tunes the computation is taken over (DEVICE, THREADS, WORKERS, LOG_LEVEL).
+    Only what tunes the computation is taken over (DEVICE, PRECISION, THREADS, WORKERS, LOG_LEVEL).
     """
     return replace(
         Settings.from_env({key: os.environ[key] for key in _TUNING if key in os.environ}),

@@ -36,15 +36,18 @@ def find_version(name: str, settings: Settings) -> Found:
     shipped = shipped_versions()
     for known in (name, f"{name}-shipped"):
         if known in shipped:
-            segmenter = Segmenter.load(known, settings.device)
-            return Found(known, segmenter, file_hash(shipped[known] / WEIGHTS))
+            return _found(known, shipped[known], settings)
     if Path(name).is_dir():
         folder = Path(name).absolute()
-        return Found(
-            str(folder), Segmenter.load(folder, settings.device), file_hash(folder / WEIGHTS)
-        )
+        return _found(str(folder), folder, settings)
     registry = Registry.of(settings)
     return Found(name, registry.segmenter(name), file_hash(registry.folder(name) / WEIGHTS))
+
+
+def _found(name: str, folder: Path, settings: Settings) -> Found:
+    segmenter = Segmenter.load(folder, settings.device)
+    segmenter.compute_in(settings.precision)
+    return Found(name, segmenter, file_hash(folder / WEIGHTS))
 
 
 def version_of(order: Order, settings: Settings) -> Segmenter:
@@ -58,6 +61,7 @@ def version_of(order: Order, settings: Settings) -> Segmenter:
             "ordered; copy that one here, or share MODEL_DIR."
         )
     segmenter.exact = order.exact
+    segmenter.compute_in(order.precision)
     return segmenter
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dgan_backend.errors import DganError
+from dgan_backend.settings import PRECISIONS
 
 FORMATS = ("png", "coco", "webdataset", "parquet")
 DROPPED = 0.1  # of all samples, the most uncertain ones (DatasetGAN, section 3.3)
@@ -25,7 +26,8 @@ class Order:
     generator_id: name and first digits. count: pictures that remain. drop: share of all that are
     sampled, the most uncertain ones, that is left out. first: the first seed. shard: pictures in
     each shard but the last. exact: the interpreter reads every pixel. side: of pictures and labels,
-    px; 0 = the generator's."""
+    px; 0 = the generator's. precision: what they are computed in, where a worker's device
+    has it."""
 
     version: str
     interpreter: str
@@ -39,12 +41,15 @@ class Order:
     format: str = "png"
     exact: bool = False
     side: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.shard < 1:
             raise DganError(f"A data set has 1 picture or more, not {self.count}.")
         if not 0.0 <= self.drop < 1.0:
             raise DganError(f"--filter is a share from 0 up to, but not, 1; not {self.drop}.")
+        if self.precision not in PRECISIONS:
+            raise DganError(f"{self.precision!r} is no precision: {', '.join(PRECISIONS)}.")
         if self.format not in FORMATS:
             raise DganError(f"{self.format!r} is no format: {', '.join(FORMATS)}.")
         if not -2.0 <= self.truncation <= 2.0:  # false for NaN, too
@@ -79,8 +84,9 @@ class Order:
 
     def to_json(self) -> dict[str, Any]:
         told = asdict(self)
-        if not self.side:  # as it was before there was a choice, so that sets begun then go on
-            del told["side"]
+        for name, before in (("side", 0), ("precision", "float32")):
+            if told[name] == before:  # there was no choice, and sets begun then go on
+                del told[name]
         return told
 
     @classmethod

@@ -71,8 +71,8 @@ class SynthesisOutput:
     """What a latent becomes.
 
     images:   [N, C, H, W] float32, nominally in [-1, 1], not clamped
-    features: the family's feature maps, coarse to fine, [N, C_l, H_l, W_l]; each covers exactly
-              the picture, pixel centres at (column + 0.5) / W_l
+    features: the family's feature maps, coarse to fine, [N, C_l, H_l, W_l], float32 or what was
+              asked for; each covers exactly the picture, pixel centres at (column + 0.5) / W_l
     """
 
     images: Tensor
@@ -95,8 +95,18 @@ class Synthesis(nn.Module):
     def feature_channels(self) -> list[int]:
         raise NotImplementedError
 
-    def forward(self, w: Tensor, use_noise: bool = True, features: bool = True) -> SynthesisOutput:
-        """features: keep the maps; without them a picture takes less memory."""
+    def forward(
+        self,
+        w: Tensor,
+        use_noise: bool = True,
+        features: bool = True,
+        dtype: torch.dtype | None = None,
+    ) -> SynthesisOutput:
+        """features: keep the maps; without them a picture takes less memory.
+
+        dtype: of the maps and of what is convolved, None = of w. Styles, norms and what
+        adds up to the picture are float32 whatever it is.
+        """
         raise NotImplementedError
 
     def check(self, w: Tensor) -> None:

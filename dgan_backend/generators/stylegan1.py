@@ -134,7 +134,7 @@ class Conv(nn.Module):
             x = self.intermediate(F.conv2d(x, w, padding=1))
         else:
             x = F.conv2d(x, w, padding=w.shape[-1] // 2)
-        return x + self.bias[:, None, None]
+        return x + self.bias[:, None, None].to(x.dtype)
 
 
 def _fused(w: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ class Noise(nn.Module):
         self.register_buffer("noise_const", torch.from_numpy(noise))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.weight[:, None, None] * self.noise_const
+        return x + (self.weight[:, None, None] * self.noise_const).to(x.dtype)
 
 
 class Epilogue(nn.Module):
@@ -168,9 +168,9 @@ class Epilogue(nn.Module):
     def forward(self, x: Tensor, w: Tensor, use_noise: bool) -> Tensor:
         if use_noise:
             x = self.top_epi["noise"](x)
-        x = F.instance_norm(F.leaky_relu(x, LRELU_SLOPE), eps=1e-5)
+        y = F.instance_norm(F.leaky_relu(x, LRELU_SLOPE).float(), eps=1e-5)
         scale, shift = self.style_mod["lin"](w)[:, :, None, None].chunk(2, dim=1)
-        return x * (scale + 1.0) + shift
+        return (y * (scale + 1.0) + shift).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -193,7 +193,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, w: Tensor, use_noise: bool) -> tuple[Tensor, Tensor]:
         """w [N, 2, w_dim]. Returns the block's output and its last conv's, before the epilogue."""
         if self.is_first:
-            x = (self.const + self.bias[:, None, None]).expand(len(w), -1, -1, -1)
+            const = (self.const + self.bias[:, None, None]).to(x.dtype)
+            x = const.expand(len(w), -1, -1, -1)
         else:
             x = self.conv0_up(x)
         x = self.epi1(x, w[:, 0], use_noise)
@@ -226,15 +227,21 @@ class SynthesisNetwork(Synthesis):
     def feature_channels(self) -> list[int]:
         return [c for c in self.config.block_channels for _ in range(2)]
 
-    def forward(self, w: Tensor, use_noise: bool = True, features: bool = True) -> SynthesisOutput:
+    def forward(
+        self,
+        w: Tensor,
+        use_noise: bool = True,
+        features: bool = True,
+        dtype: torch.dtype | None = None,
+    ) -> SynthesisOutput:
         self.check(w)
-        x, kept = w, []
+        x, kept = w.to(dtype or w.dtype), []
         for i, block in enumerate(self.blocks.values()):
             x, raw = block(x, w[:, 2 * i : 2 * i + 2], use_noise)
             if features:
                 kept += [x, raw]
         names = self.feature_names if features else []
-        return SynthesisOutput(self.torgb(x).float(), kept, names)
+        return SynthesisOutput(self.torgb(x.float()), kept, names)
 
 
 class Truncation(nn.Module):

@@ -258,23 +258,30 @@ class SynthesisNetwork(Synthesis):
     def feature_channels(self) -> list[int]:
         return [band.channels for band in self.config.bands[:-1]]
 
-    def forward(self, w: Tensor, use_noise: bool = True, features: bool = True) -> SynthesisOutput:
+    def forward(
+        self,
+        w: Tensor,
+        use_noise: bool = True,
+        features: bool = True,
+        dtype: torch.dtype | None = None,
+    ) -> SynthesisOutput:
         """use_noise: there is none, so it changes nothing."""
         if not features:
-            for image in self.canvases(w):  # noqa: B007  the last one
+            for image in self.canvases(w, dtype):  # noqa: B007  the last one
                 pass
             return SynthesisOutput(image * self.config.output_scale, [], [])
-        *layers, image = self.canvases(w)
+        *layers, image = self.canvases(w, dtype)
         maps = [
             x[:, :, band.margin : x.shape[2] - band.margin, band.margin : x.shape[3] - band.margin]
             for x, band in zip(layers, self.config.bands, strict=False)
         ]
         return SynthesisOutput(image * self.config.output_scale, maps, self.feature_names)
 
-    def canvases(self, w: Tensor) -> Iterator[Tensor]:
+    def canvases(self, w: Tensor, dtype: torch.dtype | None = None) -> Iterator[Tensor]:
         """The output of every layer with its margin, then toRGB's, not scaled."""
         self.check(w)
         x = self.input(w[:, 0])
+        x = x.to(dtype or x.dtype)
         for row, name in enumerate(self.config.layer_names, start=1):
             x = self.get_submodule(name)(x, w[:, row])
             yield x

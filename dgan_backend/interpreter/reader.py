@@ -9,7 +9,7 @@ picked and multiplied. But for rounding, it equals upsampling, concatenating and
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -67,13 +67,14 @@ class PixelReader:
             few = 16 * h * w <= size[0] * size[1]
             if few and pictures * h * w * self._outputs <= _TABLE_VALUES:
                 places = _Places.of_pixels(level.size, size, device)
-                tables.append(_Table(level.size, places, level.products()))
+                tables.append(_Table(level.size, places, level.products().float()))
             else:
                 self._near.append(level.projected(size))
-        self._tables = _merged(tables, pictures, size, share)
-        self._bias = layer.bias.to(features[0].dtype)
-        if self._tables:
-            self._tables[0].values.add_(self._bias)
+        tables = _merged(tables, pictures, size, share)
+        if tables:
+            tables[0].values.add_(layer.bias)
+        self._bias, self._dtype = layer.bias, layer.weight.dtype
+        self._tables = [replace(t, values=t.values.to(self._dtype)) for t in tables]
         self._places = [_Places.of_pixels(level.size, size, device) for level in self._near]
 
     def read(self, index: Tensor) -> Iterator[Tensor]:
@@ -92,9 +93,8 @@ class PixelReader:
         total = mixed[0] if mixed else self._bias.repeat(len(pixels[part]), 1)
         for more in mixed[1:]:
             total += more
-        for level in near:
-            level.add_to(total, part)
-        return total
+        factors = [pair for level in near for pair in level.factors(part)]
+        return _added(total, factors, self._dtype)
 
 
 class ProjectedMaps:
@@ -161,11 +161,10 @@ def _levels(layer: FirstLayer, features: Sequence[Tensor]) -> list[_Level]:
     weights = _weights(layer, group_channels(features))
     levels = []
     for group, (entry, leave) in zip(groups, weights, strict=True):
-        dtype = group[0].dtype
-        maps = [_rows(f) for f in group]
-        parts = [part.to(dtype) for part in entry.split([f.shape[1] for f in group])]
+        maps = [_rows(f).to(layer.weight.dtype) for f in group]
+        parts = list(entry.split([f.shape[1] for f in group]))
         size = (group[0].shape[2], group[0].shape[3])
-        levels.append(_Level(size, maps, parts, None if leave is None else leave.to(dtype)))
+        levels.append(_Level(size, maps, parts, leave))
     return levels
 
 
@@ -335,22 +334,41 @@ class _NearLevel:
         before = (last - first) * level.cost + _MIX_COST * pixels
         self._products = level.of(self._maps) if before < pixels * level.cost else None
 
-    def add_to(self, total: Tensor, part: slice) -> None:
-        """Add this level's outputs to those [P', O] of a part of the tile."""
+    def factors(self, part: slice) -> list[tuple[Tensor, Tensor | None]]:
+        """Values [P', C] of a part of the tile, and what they are multiplied with, [C, O], if they
+        were not yet: their sum is what this level adds to the outputs."""
         index = self._index[part]
         if self._is_grid:
             values = [_picked(m, index) for m in self._level.maps]
         elif self._products is not None:
-            total += _mixed(self._products, index, self._shares[part])
-            return
+            return [(_mixed(self._products, index, self._shares[part]), None)]
         else:
             values = [_mixed(m, index, self._shares[part]) for m in self._maps]
         if self._level.leave is None:
-            for value, entry in zip(values, self._level.entry, strict=True):
-                total.addmm_(value, entry)
+            return list(zip(values, self._level.entry, strict=True))
+        inner = _Level(self._level.size, values, self._level.entry, None).products()
+        return [(inner, self._level.leave)]
+
+
+def _added(
+    total: Tensor, factors: list[tuple[Tensor, Tensor | None]], dtype: torch.dtype
+) -> Tensor:
+    """Outputs [P, O] with all products added. Of 16 bits these are one, rounded once."""
+    if dtype != torch.float32:
+        for values, weight in factors:
+            if weight is None:
+                total += values
+        pairs = [(values, weight) for values, weight in factors if weight is not None]
+        if pairs:
+            rows, weights = zip(*pairs, strict=True)
+            total.addmm_(torch.cat(rows, dim=1), torch.cat(weights))
+        return total
+    for values, weight in factors:
+        if weight is None:
+            total += values
         else:
-            inner = _Level(self._level.size, values, self._level.entry, None).products()
-            total.addmm_(inner, self._level.leave)
+            total.addmm_(values, weight)
+    return total
 
 
 def _picked(values: Tensor, index: Tensor) -> Tensor:

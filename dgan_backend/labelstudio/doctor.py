@@ -108,8 +108,8 @@ class Case:
 
         Without BACKEND_URL that is our port of this machine, if Label Studio is on it as well.
         """
-        given = [_bare(url) for url in (self.url, *self.settings.backend_urls) if url]
-        if not self.settings.backend_urls and _host(self.site.url) in _LOOPBACK:
+        given = [_bare(url) for url in (self.url, *self.settings.backend_url) if url]
+        if not self.settings.backend_url and _host(self.site.url) in _LOOPBACK:
             given += [f"http://{host}:{self.settings.port}" for host in _LOOPBACK]
         return self.address in given
 

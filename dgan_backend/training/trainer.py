@@ -28,6 +28,7 @@ from dgan_backend.generators.native import (
 from dgan_backend.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from dgan_backend.inversion.native import load_encoder, save_encoder
 from dgan_backend.pictures import contact_sheet, to_pictures
+from dgan_backend.processor import multiplies_bfloat16
 from dgan_backend.training import augment
 from dgan_backend.training.calibration import (
     in_domain_errors,
@@ -360,7 +361,7 @@ def use_bf16(choice: str, device: str) -> bool:
         return choice == "on"
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return multiplies_bfloat16()
 
 
 def _short(losses: dict[str, float]) -> str:

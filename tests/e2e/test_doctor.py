@@ -112,7 +112,7 @@ def test_a_webhook_without_password(
     demo: Demo, api: LabelStudioClient, project: int, faults: Faults
 ) -> None:
     secured = ours(demo, basic_auth_user="team", basic_auth_pass="word")
-    unnamed = replace(secured, backend_urls=("http://backend.example:9090",))
+    unnamed = replace(secured, backend_url=("http://backend.example:9090",))
     unknown = {"webhook password": "wrong", "health": "unknown"}
     assert faults(unnamed, mend=True) == unknown
     assert faults(secured) == {"webhook password": "wrong"}
