@@ -21,7 +21,7 @@ from tests.boards import redis_that_is_gone
 from tests.builders import add_tiny_backbone, tiny_generator_folder
 from tests.labeling import CONFIG, OTHER_CONFIG
 
-UID = "17.1795491060"
+UID, CREATED = "17.1795491060", "2026-11-24T17:31:00Z"
 VERSION = "p17-toonhead-v0003"
 
 
@@ -39,7 +39,7 @@ class Site:
         if self.error is not None:
             self.asked.append(number)
             raise self.error
-        return {"id": number, "label_config": self.config}
+        return {"id": number, "label_config": self.config, "created_at": CREATED}
 
     def fingerprint(self, project: int) -> str:
         self.asked.append(project)

@@ -57,12 +57,7 @@ class Ears:
             known = self._board.connection(connection.uid)
             if known is None and not self._has_room(connection.uid):
                 return
-        with _unharmed():  # before there is a job that needs it
-            if self._vault is not None and connection.access_token:
-                hostname = site_url(connection.hostname)
-                self._vault.keep_token(connection.uid, hostname, connection.access_token)
-        with _unharmed():
-            known = self._board.connection(connection.uid)
+            self._keep_token(connection)  # before there is a job that needs it
             if known != connection.without_token():
                 self._board.remember(connection)
             now = connection.schema, connection.extra_params
@@ -70,6 +65,12 @@ class Ears:
                 self._mark([connection.uid], WORKS)
             elif self._board.marked_ago(connection.uid, "check") > _CHECKED_SECONDS:
                 self._mark([connection.uid], ("check",))
+
+    def _keep_token(self, connection: Connection) -> None:
+        if self._vault is not None and connection.access_token:
+            with _unharmed():
+                hostname = site_url(connection.hostname)
+                self._vault.keep_token(connection.uid, hostname, connection.access_token)
 
     def _has_room(self, new: str) -> bool:
         """Anybody may send a /setup; of projects that no Label Studio has told of, the newest are
