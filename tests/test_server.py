@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import inspect
-import json
 import socket
 import threading
 import time
@@ -25,9 +24,11 @@ from dgan_backend.labelstudio.binding import bind
 from dgan_backend.labelstudio.config import labeling_config, parse_config
 from dgan_backend.labelstudio.regions import to_label_map
 from dgan_backend.partonomy import load_partonomy
+from dgan_backend.predictor import Predictor
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.server import create_app, listen, serve
+from dgan_backend.serving.backend import Backend
 from dgan_backend.serving.patience import PatientProtocol
 from dgan_backend.serving.reason import with_reason
 from dgan_backend.settings import Settings
@@ -42,7 +43,6 @@ from tests.labeling import (
     task,
 )
 from tests.sites import Answer, Seen, serving
-
 
 JSON = {"Content-Type": "application/json"}
 
@@ -551,6 +551,31 @@ def test_large_bodies_at_once_have_a_budget(
 
 
 @pytest.mark.parametrize("half", [r"\ud800", r"\udc00", r"\udc00\ud800"])
+def test_as_many_tasks_as_somebody_may_choose(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ "Retrieve predictions" sends all of them in one request."""
+    assert client.post("/predict", json=predict_body([0] * 10_001)).status_code == 413
+    client.timeout = httpx.Timeout(120)
+    entries = results(client, [{"id": number, "data": {}} for number in range(2000)])
+    assert len(entries) == 2000 and "Task 1999 has no picture" in entries[-1]["reason"]
+    told = [record for record in caplog.records if "has no picture" in record.getMessage()]
+    assert len(told) < 1000
+
+
+def test_of_a_setup_what_it_tells_is_kept_and_nothing_else(registry: TinyRegistry) -> None:
+    kept = Backend(Predictor(Settings(), registry), 1.0)
+    kept.setup(setup_body(junk="x" * 10_000_000))
+    (about,) = kept._known.values()
+    assert set(about) == {"project", "schema", "hostname", "access_token", "extra_params"}
+    for key in ("hostname", "access_token", "extra_params", "project"):
+        with pytest.raises(DganError, match=f"`{key}` of /setup is over"):
+            kept.setup(setup_body(**{key: {"partonomy": "own", "a": "x" * 200_000}}))
+    for number in range(1200):
+        kept._keep(f"{number}.1", {"schema": "x" * 100_000, "extra_params": None})
+    assert 600 < len(kept._known) < 700
+
+
 def test_half_a_letter_is_no_text(client: httpx.Client, half: str) -> None:
     for path in ("/setup", "/predict", "/webhook", "/versions"):
         body = f'{{"tasks": [], "schema": "{half}"}}'.encode()

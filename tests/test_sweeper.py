@@ -438,6 +438,15 @@ def test_a_label_studio_that_hangs_keeps_no_job_waiting(
         end(world.sweeper)
 
 
+def test_a_project_that_another_has_the_number_of_is_forgotten(world: World, board: Board) -> None:
+    """Anybody may send a /setup with a number that there is."""
+    made_up = f"{UID.partition('.')[0]}.1"
+    board.remember(Connection(made_up, CONFIG, "http://ls:8080"))
+    world.sweeper.look()
+    assert not board.knows(made_up) and board.knows(UID)
+    assert board.unconfirmed() == []
+
+
 def test_what_a_look_marks_is_enqueued_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

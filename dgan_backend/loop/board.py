@@ -124,6 +124,9 @@ class Board:
         found = self._redis.hget(_PREFIX + "projects", uid)
         return None if found is None else Connection.from_json(found)
 
+    def knows(self, uid: str) -> bool:
+        return bool(self._redis.hexists(_PREFIX + "projects", uid))
+
     def connections(self) -> list[Connection]:
         found = self._redis.hvals(_PREFIX + "projects")
         return sorted((Connection.from_json(text) for text in found), key=lambda c: c.uid)

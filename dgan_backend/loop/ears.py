@@ -165,10 +165,15 @@ class Ears:
             for task in tasks
             if isinstance(task, Mapping) and (number := task_number(task.get("id"))) is not None
         ]
+        known = False  # anybody may ask for a project that there is none of
         with _unharmed():
-            self._board.serving(uid, numbers, seconds + _AFTER)
+            known = self._board.knows(uid)
+            if known:
+                self._board.serving(uid, numbers, seconds + _AFTER)
         yield
         with _unharmed():
+            if not known:
+                return
             self._board.serving(uid, numbers, _AFTER)
             if self._board.busy(uid, "label"):  # it may have given up waiting for these
                 self._mark([uid], ("label",))
@@ -184,12 +189,14 @@ class Ears:
             if entry["model_version"] != PENDING  # a job labels it
         }
         with _unharmed():
-            self._board.explain(uid, reasons)
+            if self._board.knows(uid):
+                self._board.explain(uid, reasons)
 
     def postponed(self, uid: str) -> None:
         """Tasks got a placeholder; a job replaces it."""
         with _unharmed():
-            self._mark([uid], ("label",))
+            if self._board.knows(uid):
+                self._mark([uid], ("label",))
 
     def _mark(self, uids: Sequence[str], works: Sequence[Work]) -> None:
         for uid in uids:
