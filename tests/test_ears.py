@@ -275,7 +275,9 @@ def test_what_predict_said_of_each_task_is_remembered(ears: Ears, board: Board) 
 # What anybody may send
 
 
-@pytest.mark.parametrize("odd", [True, False, -1, 2**63, 10**400, 1.0, "1", None, [1]])
+@pytest.mark.parametrize(
+    "odd", [True, False, -1, 2**63, 10**400, 1.0, "1", None, [1]], ids=lambda odd: str(odd)[:20]
+)
 def test_only_what_label_studio_numbers_tasks_with_is_a_number(
     ears: Ears, board: Board, odd: object
 ) -> None:

@@ -48,7 +48,8 @@ def serving(folder: Path, client: redis.Redis | None, **fields: Any) -> Iterator
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as http:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with httpx.Client(base_url=url, timeout=60) as http:
             yield http
     finally:
         server.should_exit = True

@@ -21,7 +21,7 @@ from tests.boards import redis_that_is_gone
 from tests.builders import add_tiny_backbone, tiny_generator_folder
 from tests.labeling import CONFIG, OTHER_CONFIG
 
-UID, CREATED = "17.1795491060", "2026-11-24T17:31:00Z"
+UID, CREATED = "17.1795491060", "2026-11-24T03:31:00Z"
 VERSION = "p17-toonhead-v0003"
 
 

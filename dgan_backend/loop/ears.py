@@ -165,7 +165,7 @@ class Ears:
             for task in tasks
             if isinstance(task, Mapping) and (number := task_number(task.get("id"))) is not None
         ]
-        known = False  # anybody may ask for a project that there is none of
+        known = True  # or not: anybody may ask for a project that there is none of
         with _unharmed():
             known = self._board.knows(uid)
             if known:
