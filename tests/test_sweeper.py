@@ -438,10 +438,15 @@ def test_a_label_studio_that_hangs_keeps_no_job_waiting(
         end(world.sweeper)
 
 
-def test_a_project_that_another_has_the_number_of_is_forgotten(world: World, board: Board) -> None:
+def test_a_project_that_another_has_the_number_of_is_forgotten(
+    world: World, server: redis.Redis
+) -> None:
     """Anybody may send a /setup with a number that there is."""
+    board = Board(server)
     made_up = f"{UID.partition('.')[0]}.1"
     board.remember(Connection(made_up, CONFIG, "http://ls:8080"))
+    assert set(board.unconfirmed()) >= {made_up}
+    world.sweeper._looked.clear()
     world.sweeper.look()
     assert not board.knows(made_up) and board.knows(UID)
     assert board.unconfirmed() == []
