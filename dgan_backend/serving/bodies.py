@@ -117,7 +117,7 @@ def parse(data: bytes | bytearray) -> Any:
     """JSON without NaN and Infinity, which it has not; raises ValueError or RecursionError, and
     HTTPException 413 for what would take too much memory and time."""
     _check_count(data)
-    text = data.decode(json.detect_encoding(data))  # type: ignore[arg-type]
+    text = data.decode(json.detect_encoding(data))
     body = json.loads(text, parse_constant=_refuse)
     if "\\u" in text and _HALF.search(text):
         json.dumps(body, ensure_ascii=False).encode()  # a UnicodeEncodeError, if it really is one
