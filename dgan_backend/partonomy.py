@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -108,6 +109,10 @@ class Partonomy:
             for label in (part.name, path, *part.aliases):
                 found[normalize_label(label)] = part
         return found
+
+    def named(self, name: str) -> Part | None:
+        """The part of that exact name, or None."""
+        return self._by_name.get(name)
 
     def part(self, name: str) -> Part:
         """The part of that exact name; raises KeyError."""
@@ -288,14 +293,15 @@ def from_labels(
     own = [label for label in own if label != background]
     parts = [Part(background, 0, None, "#000000")]
     known = {label: (parents or {}).get(label) or _path_parent(label) for label in own}
-    groups = [p for p in dict.fromkeys(known.values()) if p is not None and p not in known]
+    groups = deque(p for p in dict.fromkeys(known.values()) if p is not None and p not in known)
     while groups:
-        group = groups.pop(0)
+        group = groups.popleft()
         known[group] = _path_parent(group)
         if known[group] is not None and known[group] not in known:
             groups.append(str(known[group]))
+    index_of = {label: index for index, label in enumerate(own, start=1)}
     for label, parent in known.items():
-        index = own.index(label) + 1 if label in own else None
+        index = index_of.get(label)
         color = (colors or {}).get(label, "")
         valid = re.fullmatch(r"#[0-9a-fA-F]{6}", color)
         parts.append(Part(label, index, parent, color if valid else class_color(index or 0)))
@@ -508,8 +514,7 @@ def _check(partonomy: Partonomy) -> None:
             raise _PartFault(
                 f"part {part.name!r}: index {part.index!r} is no whole number.", position
             )
-    for position, part in enumerate(partonomy.parts):
-        _check_no_cycle(partonomy, part, position)
+    _check_no_cycles(partonomy)
     _check_indices(partonomy)
 
 
@@ -530,12 +535,16 @@ def _check_indices(partonomy: Partonomy) -> None:
         raise _PartFault(f"partonomy {partonomy.name!r} has over {MAX_CLASSES} classes.", None)
 
 
-def _check_no_cycle(partonomy: Partonomy, part: Part, position: int) -> None:
-    parents = {p.name: p.parent for p in partonomy.parts}
-    seen = {part.name}
-    parent = part.parent
-    while parent is not None:
-        if parent in seen:
-            raise _PartFault(f"part {part.name!r} is its own ancestor.", position)
-        seen.add(parent)
-        parent = parents.get(parent)
+def _check_no_cycles(partonomy: Partonomy) -> None:
+    """Each part is walked up from once: what leads to the top is remembered."""
+    parents = {part.name: part.parent for part in partonomy.parts}
+    at_top: set[str] = set()
+    for position, part in enumerate(partonomy.parts):
+        walked: set[str] = set()
+        name: str | None = part.name
+        while name is not None and name not in at_top:
+            if name in walked:
+                raise _PartFault(f"part {part.name!r} is its own ancestor.", position)
+            walked.add(name)
+            name = parents[name]
+        at_top |= walked

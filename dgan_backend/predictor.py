@@ -18,7 +18,8 @@ from dgan_backend.labelstudio.project import Project
 from dgan_backend.labelstudio.prompts import read_prompts
 from dgan_backend.labelstudio.regions import SPECKS, regions_of
 from dgan_backend.labelstudio.sites import Sites
-from dgan_backend.records import PENDING, SeedLatent, Segmentation, version_name
+from dgan_backend.logs import Sparing
+from dgan_backend.records import PENDING, SeedLatent, Segmentation, task_number, version_name
 from dgan_backend.segmentation_cache import SegmentationCache
 from dgan_backend.settings import Settings
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from dgan_backend.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
+
+_LONGEST = 1000  # characters of a reason; some tell what a task holds
 
 
 class Predictor:
@@ -43,6 +46,7 @@ class Predictor:
         self.sites = Sites(settings)
         self._cache = SegmentationCache()
         self._failures: deque[dict[str, Any]] = deque(maxlen=500)
+        self._told = Sparing()
         if settings.label_studio_api_key and not settings.label_studio_url:
             log.warning(
                 "LABEL_STUDIO_API_KEY is not used, because LABEL_STUDIO_URL is not set: the key "
@@ -99,10 +103,10 @@ class Predictor:
                 return self.predict(project, now, task)
             return self._without_result(project, version, task, str(error))
         except PassingError as error:
-            return self._without_result(project, version, task, str(error))
+            return self._without_result(project, version, task, str(error)[:_LONGEST])
         except Exception as error:
             reason = _reason(task, error)
-        log.warning("Project %s: %s", project.number, reason)
+        self._told(log.warning, "Project %s: %s", project.number, reason)
         self._remember(project, task, reason)
         return _nothing(version, reason)
 
@@ -129,7 +133,7 @@ class Predictor:
     def placeholder(self, project: Project, task: object) -> dict[str, Any]:
         """The entry of a task that was not reached in time, and that a job will label."""
         reason = f"Task {task_id(task)} was not reached in time; it is labeled in a moment."
-        log.info("Project %s: %s", project.number, reason)
+        self._told(log.info, "Project %s: %s", project.number, reason)
         return _nothing(PENDING, reason)
 
     def postponed(self, project: Project, version: str, task: object) -> dict[str, Any]:
@@ -146,7 +150,7 @@ class Predictor:
         prediction with the current version would keep "Retrieve predictions" from ever asking
         for this task again.
         """
-        log.warning("Project %s: %s", project.number, reason)
+        self._told(log.warning, "Project %s: %s", project.number, reason)
         self._remember(project, task, reason)
         return {"score": 0.0, "model_version": version, "reason": reason}
 
@@ -255,9 +259,9 @@ def _nothing(version: str, reason: str) -> dict[str, Any]:
 def _reason(task: object, error: Exception) -> str:
     """Why a task got no regions; what was not foreseen goes to the log."""
     if isinstance(error, TaskError):
-        return str(error)
+        return str(error)[:_LONGEST]
     if isinstance(error, DganError):
-        return f"Task {task_id(task)}: {error}"
+        return f"Task {task_id(task)}: {error}"[:_LONGEST]
     log.error("Task %s failed", task_id(task), exc_info=error)
     return f"Task {task_id(task)}: the backend failed on it; its log says where."
 
@@ -270,11 +274,12 @@ def _picture(project: Project, task: Mapping[str, Any]) -> tuple[Hashable, ...]:
     data = task.get("data")
     place = data.get(project.binding.config.image_key) if isinstance(data, Mapping) else None
     digest = hashlib.sha256(repr(place).encode()).hexdigest()  # data URIs are long
-    return (project.hostname, project.access_token, project.number, repr(task.get("id")), digest)
+    return (project.hostname, project.access_token, project.number, task_id(task), digest)
 
 
-def task_id(task: object) -> Any:
-    return task.get("id") if isinstance(task, Mapping) else None
+def task_id(task: object) -> int | None:
+    """None where there is none that Label Studio could have given."""
+    return task_number(task.get("id")) if isinstance(task, Mapping) else None
 
 
 def _latent(task: Mapping[str, Any], generator: str) -> SeedLatent | None:
@@ -286,5 +291,5 @@ def _latent(task: Mapping[str, Any], generator: str) -> SeedLatent | None:
     try:
         return SeedLatent.from_json(value)
     except DganError as error:
-        log.warning("Task %s: %s Its picture is inverted instead.", task.get("id"), error)
+        log.warning("Task %s: %s Its picture is inverted instead.", task_id(task), error)
         return None

@@ -17,6 +17,12 @@ from dgan_backend.partonomy import shipped_partonomies
 MAX_PIXELS = 50_000_000  # of a picture from outside, and of a mask of one
 
 
+def task_number(value: object) -> int | None:
+    """A task's id as Label Studio has it; None for all else, such as true, which Python counts
+    among the numbers."""
+    return value if type(value) is int and 0 <= value < 2**63 else None
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """One picture and its parts.

@@ -37,8 +37,9 @@ from dgan_backend.predictor import Predictor
 from dgan_backend.registry import Registry
 from dgan_backend.serving.auth import BasicAuth
 from dgan_backend.serving.backend import Backend, preload
-from dgan_backend.serving.bodies import read_body
+from dgan_backend.serving.bodies import LARGE, MIDDLE, json_body
 from dgan_backend.serving.contract import add_contract_route
+from dgan_backend.serving.door import LOOPBACK, Door, Hosts
 from dgan_backend.serving.metrics import Backlog, Metrics, add_metrics_route
 from dgan_backend.serving.patience import PatientProtocol
 from dgan_backend.serving.reason import error_response
@@ -54,7 +55,7 @@ PREDICT_DEADLINE = 85.0  # seconds; Label Studio gives up after 100
 _CONNECTIONS = 500  # at once; more get 503 at once, before the files run out that may be open
 _REFUSAL_SECONDS = 0.3  # Label Studio waits 1 s for /webhook, and an annotator with it
 _LABEL_STUDIO = "heartex/"  # how it names itself where it stores what is answered
-_LOCAL = ("127.0.0.1", "::1", "localhost")
+_ABOUT = ("id", "created_at", "label_config")  # of an event's project
 Event = dict[str, Any]
 Listener = Callable[[Event, str], None]
 
@@ -72,9 +73,11 @@ def create_app(
     on_event: Callable[[Event], None] | None = None,
     deadline: float = PREDICT_DEADLINE,
     client: redis.Redis | None = None,
+    host: str = "127.0.0.1",
 ) -> FastAPI:
     """The ASGI app. on_event runs after a webhook was answered; deadline is /predict's, in s.
-    client: a Redis, which it takes to train and to label without being asked."""
+    client: a Redis, which it takes to train and to label without being asked. host: what it
+    listens at."""
     registry = registry or Registry.of(settings)
     predictor = Predictor(settings, registry)
     sweeper, ears = None, None
@@ -109,6 +112,8 @@ def create_app(
             BasicAuth, user=settings.basic_auth_user, password=settings.basic_auth_pass
         )
     add_contract_route(app)
+    guarded = bool(settings.basic_auth_pass)
+    app.add_middleware(Door, hosts=Hosts(settings.allowed_hosts, host.lower(), guarded))
     metrics = Metrics(status, _backlog(client))
     add_metrics_route(app, metrics)
     app.add_middleware(Watch, seen=metrics.seen)  # the outermost: it sees what was refused, too
@@ -177,7 +182,7 @@ def serve(settings: Settings, host: str = "127.0.0.1") -> None:
     client = jobs.connect(settings, hurried=True) if settings.redis_url else None
     if client is None:
         log.warning("REDIS_URL is not set: pictures are labeled on request, nothing is trained.")
-    app = create_app(settings, client=client)
+    app = create_app(settings, client=client, host=host)
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
@@ -188,7 +193,7 @@ def serve(settings: Settings, host: str = "127.0.0.1") -> None:
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-    if host not in _LOCAL and not (settings.basic_auth_user and settings.label_studio_url):
+    if host not in LOOPBACK and not (settings.basic_auth_user and settings.label_studio_url):
         log.warning(
             "Others can reach this backend. Set LABEL_STUDIO_URL, so that pictures are fetched "
             "from that Label Studio only, and BASIC_AUTH_USER and BASIC_AUTH_PASS."
@@ -213,30 +218,41 @@ def _add_routes(app: FastAPI, backend: Backend) -> None:
 
     @app.post("/setup")
     async def setup(request: Request) -> Event:
-        body = await read_body(request)
-        return {"model_version": await run_in_threadpool(backend.setup, body)}
+        async with json_body(request) as body:
+            return {"model_version": await run_in_threadpool(backend.setup, body)}
 
     @app.post("/predict")
     async def predict(request: Request) -> Event:
         stored = request.headers.get("user-agent", "").startswith(_LABEL_STUDIO)
-        return {"results": await backend.predict(await read_body(request), stored)}
+        async with json_body(request, LARGE) as body:
+            return {"results": await backend.predict(body, stored)}
 
     @app.get("/versions")
     @app.post("/versions")
     async def versions(request: Request) -> Event:
-        body = await read_body(request, may_be_empty=True)
-        return {"versions": await run_in_threadpool(backend.versions, body)}
+        async with json_body(request, may_be_empty=True) as body:
+            return {"versions": await run_in_threadpool(backend.versions, body)}
 
 
 def _add_webhook(app: FastAPI, heard: Listener, ears: Ears | None) -> None:
     @app.post("/webhook")
     async def webhook(request: Request, later: BackgroundTasks) -> Response:
-        event, given = await read_body(request), request.headers.get(HEADER, "")
+        given = request.headers.get(HEADER, "")
+        async with json_body(request, MIDDLE) as body:
+            event = essence(body)
         later.add_task(_handle, heard, event, given)
         if ears is not None and await _refuses(ears, event, given):
             text = f"The header {HEADER} of this project's webhook is missing or wrong."
             return error_response(403, text, background=later)
         return JSONResponse({"status": "ok"}, background=later)
+
+
+def essence(body: Event) -> Event:
+    """What an event tells us. Its tasks, annotations and masks are read from Label Studio, so
+    that they need not be kept until it is handled."""
+    project = body.get("project")
+    about = {key: project.get(key) for key in _ABOUT} if isinstance(project, dict) else None
+    return {"action": body.get("action"), "project": about}
 
 
 async def _refuses(ears: Ears, event: Event, given: str) -> bool:

@@ -25,7 +25,8 @@ class Settings:
     `precision` says what numbers labels of samples are computed in, as `precision.numbers_for` has
     it. `threads` is the number of torch threads of one process; 0 means chosen by what else runs.
     `allowed_image_hosts` are the hosts (beside Label Studio's own) that pictures may be
-    fetched from although they resolve to a private address. `sweep_seconds` is how often each
+    fetched from although they resolve to a private address. `allowed_hosts` are the names that
+    this backend is reached by (see `serving.door`). `sweep_seconds` is how often each
     Label Studio is asked for what no webhook told. `model_url` is MODEL_DIR where it is a URL;
     `model_dir` then is the local folder that mirrors it.
 
@@ -49,6 +50,7 @@ class Settings:
     workers: int = 1
     threads: int = 0
     allowed_image_hosts: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     sweep_seconds: int = 60
 
     @property
@@ -77,6 +79,7 @@ class Settings:
             workers=_integer(source, "WORKERS", cls.workers, low=0, high=64),
             threads=_integer(source, "THREADS", cls.threads, low=0, high=256),
             allowed_image_hosts=_names(source, "ALLOWED_IMAGE_HOSTS"),
+            allowed_hosts=_names(source, "ALLOWED_HOSTS"),
             sweep_seconds=_integer(source, "SWEEP_SECONDS", cls.sweep_seconds, low=1, high=86400),
         )
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dgan_backend.errors import DganError
+from dgan_backend.logs import hide
 from dgan_backend.storage import Storage
 
 FOLDER = "secrets"  # in MODEL_DIR
@@ -64,6 +65,7 @@ class Vault:
 
     def keep_token(self, uid: str, hostname: str, token: str) -> None:
         """The token that came with a project's /setup. Nothing is written where it is known."""
+        hide(token)
         if self.token(uid, hostname) != token:
             told = {"hostname": hostname, "token": token}
             self._write(_token_name(uid), json.dumps(told).encode())
@@ -74,9 +76,11 @@ class Vault:
         found = self._find(_token_name(uid), _FRESH_SECONDS)
         try:
             told = json.loads(found) if found else {}
-            return str(told["token"]) if told.get("hostname") == hostname else ""
+            token = str(told["token"]) if told.get("hostname") == hostname else ""
         except (ValueError, KeyError, AttributeError):
             return ""  # broken; the next /setup brings it again
+        hide(token)
+        return token
 
     def forget(self, uid: str) -> None:
         name = _token_name(uid)

@@ -10,10 +10,12 @@ import pytest
 import redis
 
 from dgan_backend.loop import ears as ears_module
-from dgan_backend.loop.board import WORKS, Board
+from dgan_backend.loop.board import TITLE, WORKS, Board
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.ears import WORK_OF, Ears
 from dgan_backend.records import PENDING
+from dgan_backend.storage import Storage
+from dgan_backend.vault import Vault
 from tests.boards import redis_that_is_gone
 
 CREATED = 1795491060
@@ -230,6 +232,7 @@ def test_tasks_are_served_while_predict_computes_and_until_they_are_stored(
 
 
 def test_placeholders_ask_for_a_job(ears: Ears, board: Board, kicks: list[int]) -> None:
+    board.remember(Connection.of(setup()))
     ears.postponed(UID)
     assert marked(board) == ("label",) and kicks
 
@@ -260,6 +263,7 @@ def test_without_redis_nothing_is_raised(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_what_predict_said_of_each_task_is_remembered(ears: Ears, board: Board) -> None:
+    board.remember(Connection.of(setup()))
     tasks = [{"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}, "no task", {"id": "x"}]
     entry = {"result": [], "score": 0.0, "model_version": "v"}
     entries = [
@@ -276,3 +280,64 @@ def test_what_predict_said_of_each_task_is_remembered(ears: Ears, board: Board) 
         2: "Task 2: broken.",
         3: "No part was found in its picture; is it of the domain?",
     }
+
+
+# What anybody may send
+
+
+@pytest.mark.parametrize(
+    "odd", [True, False, -1, 2**63, 10**400, 1.0, "1", None, [1]], ids=lambda odd: str(odd)[:20]
+)
+def test_only_what_label_studio_numbers_tasks_with_is_a_number(
+    ears: Ears, board: Board, odd: object
+) -> None:
+    """`true` is 1 to Python, but "True" on Redis, where nobody could read it any more."""
+    board.remember(Connection.of(setup()))
+    tasks = [{"id": odd}, {"id": 7}]
+    with ears.serving(UID, tasks, 1.0):
+        assert board.served(UID) == {7}
+    entry = {"result": [], "score": 0.0, "model_version": "v", "reason": "broken"}
+    ears.answered(UID, tasks, [entry, entry])
+    assert set(board.explained(UID)) == {7}
+
+
+def test_what_an_older_release_noted_is_passed_over(board: Board, server: redis.Redis) -> None:
+    server.zadd(f"dgan:served:{UID}", {"True": 2e9, "7": 2e9})
+    server.hset(f"dgan:empty:{UID}", mapping={"True": "{}", "7": "{}"})
+    assert board.served(UID) == {7} and set(board.explained(UID)) == {7}
+
+
+def test_projects_that_no_label_studio_has_told_of_are_few(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ears_module, "_UNCONFIRMED", 3)
+    vault = Vault(Storage(tmp_path))
+    ears = Ears(board, lambda: None, vault)
+    ears.connected(setup())
+    board.note(UID, TITLE, "Heads")  # Label Studio has told of it
+    for number in range(100, 110):
+        ears.connected(setup(f"{number}.1"))
+    assert ears.connected_uids() == {UID, "107.1", "108.1", "109.1"}
+    assert vault.token(UID, "http://ls:8080") and vault.token("109.1", "http://ls:8080")
+    assert len(list((tmp_path / "secrets").glob("token-*"))) == 4
+
+
+def test_projects_have_a_limit(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ears_module, "_MOST", 2)
+    ears = Ears(board, lambda: None)
+    for number in range(5):
+        ears.connected(setup(f"{number}.1"))
+        board.note(f"{number}.1", TITLE, "")
+    assert ears.connected_uids() == {"0.1", "1.1"}
+    ears.connected(setup("1.1", schema="<View></View>"))
+    assert board.connection("1.1").schema == "<View></View>"  # type: ignore[union-attr]
+
+
+def test_asking_for_a_project_that_there_is_none_of_leaves_nothing(
+    ears: Ears, server: redis.Redis
+) -> None:
+    entry = {"result": [], "score": 0.0, "model_version": "v", "reason": "broken"}
+    with ears.serving(UID, [{"id": 1}], 1.0):
+        ears.answered(UID, [{"id": 1}], [entry])
+    ears.postponed(UID)
+    assert server.keys("*") == []

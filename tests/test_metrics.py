@@ -66,6 +66,17 @@ def test_the_release_and_what_serves_a_project(client: httpx.Client) -> None:
     assert not [name for name in told if name.startswith("dgan_last_training")]
 
 
+def test_projects_beyond_the_first_are_in_the_count_alone(
+    client: httpx.Client, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgan_backend.serving.metrics._MOST", 2)
+    for number in range(20, 25):
+        board.remember(Connection(f"{number}.1", CONFIG))
+    told = figures(client)
+    assert told["dgan_projects"] == 6
+    assert sum(name.startswith("dgan_project_version_info") for name in told) == 2
+
+
 def test_queues_workers_and_outcomes(
     client: httpx.Client, board: Board, server: redis.Redis
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from dgan_backend.errors import DganError
 from dgan_backend.partonomy import (
+    Part,
     Partonomy,
     class_color,
     from_labels,
@@ -349,3 +352,14 @@ def test_the_example_of_the_readme_is_a_partonomy(tmp_path: Path) -> None:
     tree = load_partonomy(tmp_path / "cup.yaml")
     assert tree.classes == ("background", "body", "handle", "rim")
     assert tree.merge("simple").target == (0, 1, 1, 0)
+
+
+def test_a_large_tree_takes_no_longer_than_it_is_large() -> None:
+    """Each part is walked up from once, not once for each other."""
+    chain = [Part(f"group {n}", None, f"group {n - 1}" if n else None) for n in range(10_000)]
+    parts = (Part("background", 0), *chain, Part("last", 1, "group 9999"))
+    began = time.process_time()
+    assert Partonomy("deep", parts).num_classes == 2
+    assert time.process_time() - began < 2.0
+    with pytest.raises(DganError, match="is its own ancestor"):
+        Partonomy("round", (replace(parts[0]), replace(chain[0], parent="last"), *parts[2:]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import inspect
-import json
 import socket
 import threading
 import time
@@ -26,9 +25,11 @@ from dgan_backend.labelstudio.binding import bind
 from dgan_backend.labelstudio.config import labeling_config, parse_config
 from dgan_backend.labelstudio.regions import to_label_map
 from dgan_backend.partonomy import load_partonomy
+from dgan_backend.predictor import Predictor
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.server import create_app, listen, serve
+from dgan_backend.serving.backend import Backend
 from dgan_backend.serving.patience import PatientProtocol
 from dgan_backend.serving.reason import with_reason
 from dgan_backend.settings import Settings
@@ -43,6 +44,8 @@ from tests.labeling import (
     task,
 )
 from tests.sites import Answer, Seen, serving
+
+JSON = {"Content-Type": "application/json"}
 
 
 @contextmanager
@@ -408,7 +411,7 @@ def test_a_reason_goes_into_the_status_line_of_refusals_only() -> None:
     ],
 )
 def test_bodies_that_are_no_json(client: httpx.Client, path: str, body: bytes, said: str) -> None:
-    response = client.post(path, content=body)
+    response = client.post(path, content=body, headers=JSON)
     assert response.status_code == 400
     assert said in response.json()["detail"]
 
@@ -540,14 +543,16 @@ def test_webhooks_are_answered_before_they_are_handled(registry: TinyRegistry) -
         handled.append(event)
         done.set()
 
-    event = {"action": "ANNOTATION_CREATED", "project": {"id": 5}, "annotation": {"id": 1}}
+    about = {"id": 5, "created_at": "2026-11-24T17:31:00Z", "label_config": CONFIG}
+    event = {"action": "ANNOTATION_CREATED", "project": {**about, "title": "Heads"}}
+    event["annotation"] = {"id": 1}  # it is read from Label Studio
     with backend(registry, on_event=on_event) as client:
         assert client.post("/webhook", json={"action": "BROKEN"}).status_code == 200
         with httpx.Client(base_url=client.base_url) as hook:
             assert elapsed(lambda: hook.post("/webhook", json=event).raise_for_status()) < 0.5
         assert handled == []
         assert done.wait(5)
-    assert handled == [event]
+    assert handled == [{"action": "ANNOTATION_CREATED", "project": about}]
 
 
 # Access
@@ -590,27 +595,50 @@ def test_a_port_in_use_is_said() -> None:
 
 
 def test_a_large_body_is_refused(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dgan_backend.serving.bodies.MOST", 1000)
-    response = client.post("/predict", content=json.dumps({"tasks": ["x" * 2000]}))
-    assert response.status_code == 413
+    monkeypatch.setattr("dgan_backend.server.LARGE", 1000)
+    assert client.post("/predict", json={"tasks": ["x" * 2000]}).status_code == 413
 
 
 def test_large_bodies_at_once_have_a_budget(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dgan_backend.serving.bodies.MOST_AT_ONCE", 1000)
-    body = json.dumps({"tasks": ["x" * 2000]})
-    assert client.post("/predict", content=body).status_code == 503
+    assert client.post("/predict", json={"tasks": ["x" * 2000]}).status_code == 503
     assert client.post("/predict", json={"tasks": []}).status_code == 200  # nothing is kept of it
+
+
+def test_as_many_tasks_as_somebody_may_choose(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ "Retrieve predictions" sends all of them in one request."""
+    assert client.post("/predict", json=predict_body([0] * 10_001)).status_code == 413
+    client.timeout = httpx.Timeout(120)
+    entries = results(client, [{"id": number, "data": {}} for number in range(2000)])
+    assert len(entries) == 2000 and "Task 1999 has no picture" in entries[-1]["reason"]
+    told = [record for record in caplog.records if "has no picture" in record.getMessage()]
+    assert len(told) < 1000
+
+
+def test_of_a_setup_what_it_tells_is_kept_and_nothing_else(registry: TinyRegistry) -> None:
+    kept = Backend(Predictor(Settings(), registry), 1.0)
+    kept.setup(setup_body(junk="x" * 10_000_000))
+    (about,) = kept._known.values()
+    assert set(about) == {"project", "schema", "hostname", "access_token", "extra_params"}
+    for key in ("hostname", "access_token", "extra_params", "project"):
+        with pytest.raises(DganError, match=f"`{key}` of /setup is over"):
+            kept.setup(setup_body(**{key: {"partonomy": "own", "a": "x" * 200_000}}))
+    for number in range(1200):
+        kept._keep(f"{number}.1", {"schema": "x" * 100_000, "extra_params": None})
+    assert 600 < len(kept._known) < 700
 
 
 @pytest.mark.parametrize("half", [r"\ud800", r"\udc00", r"\udc00\ud800"])
 def test_half_a_letter_is_no_text(client: httpx.Client, half: str) -> None:
     for path in ("/setup", "/predict", "/webhook", "/versions"):
-        response = client.post(path, content=f'{{"tasks": [], "schema": "{half}"}}'.encode())
-        assert response.status_code == 400
-    whole = f'{{"tasks": [], "a": "{LETTER}", "b": "{BACKSLASH}"}}'
-    assert client.post("/predict", content=whole.encode()).status_code == 200
+        body = f'{{"tasks": [], "schema": "{half}"}}'.encode()
+        assert client.post(path, content=body, headers=JSON).status_code == 400
+    whole = f'{{"tasks": [], "a": "{LETTER}", "b": "{BACKSLASH}"}}'.encode()
+    assert client.post("/predict", content=whole, headers=JSON).status_code == 200
 
 
 LETTER, BACKSLASH = r"\ud83d\ude00", r"\\ud800"
@@ -633,11 +661,11 @@ def test_whoever_says_nothing_is_not_waited_for(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dgan_backend.serving.patience.HEAD_SECONDS", 0.3)
-    head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     assert b" 200 " in said_slowly(client, head, b"\r\n", 0.0)
     assert said_slowly(client, head, b"\r\n", 2.0) == b""
     assert said_slowly(client, b"", b"GET", 2.0) == b""
-    again = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /hea"
+    again = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea"
     assert said_slowly(client, again, b"lth HTTP/1.1\r\n\r\n", 2.0).count(b" 200 ") == 1
 
 
@@ -645,7 +673,8 @@ def test_a_body_that_does_not_come_is_not_waited_for(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dgan_backend.serving.bodies.SECONDS", 0.3)
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\n"
+    head += b"Content-Type: application/json\r\n\r\n"
     assert b" 200 " in said_slowly(client, head, b'{"tasks":[]}', 0.0)
     assert b" 408 " in said_slowly(client, head + b"{", b'"tasks":[]}', 2.0)
 

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,8 @@ def serving(folder: Path, client: redis.Redis | None, **fields: Any) -> Iterator
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as http:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with httpx.Client(base_url=url, timeout=60) as http:
             yield http
     finally:
         server.should_exit = True
@@ -204,3 +206,47 @@ def test_where_there_never_was_one_nothing_can_be_paused(tmp_path: Path) -> None
     with serving(tmp_path, None) as client:
         assert "REDIS_URL is not set" in client.get("/status").json()["problems"][0]
         assert client.post("/status/pause", data={"project": UID}).status_code == 404
+
+
+# What a request leaves behind
+
+
+@pytest.mark.parametrize("task", ["true", "-1", "1e400", '"x"', "9223372036854775808", "[]"])
+@pytest.mark.parametrize("there", [True, False], ids=["redis", "none"])
+def test_no_task_id_spoils_the_page(
+    tmp_path: Path, board: Board, server: redis.Redis, task: str, there: bool
+) -> None:
+    with serving(tmp_path, server if there else None) as client:
+        setup = {"project": UID, "schema": CONFIG}
+        assert client.post("/setup", json=setup).status_code == 200
+        body = f'{{"tasks": [{{"id": {task}, "data": {{}}}}], "project": "{UID}"}}'
+        headers = {"Content-Type": "application/json"}
+        assert client.post("/predict", content=body, headers=headers).status_code == 200
+        for accept in (BROWSER, "application/json"):
+            assert client.get("/status", headers={"Accept": accept}).status_code == 200
+        assert client.get("/metrics").status_code == 200
+
+
+def test_a_form_that_does_not_come_is_not_waited_for(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgan_backend.serving.bodies.SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0), 60) as connection:
+        connection.sendall(_HALF_A_FORM)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_form_that_breaks_off_is_no_fault_of_ours(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0), 60) as connection:
+        connection.sendall(_HALF_A_FORM)
+    counted = 'dgan_requests_total{route="/status/pause",status="400"} 1.0'
+    until = time.monotonic() + 60
+    while counted not in client.get("/metrics").text and time.monotonic() < until:
+        time.sleep(0.1)
+    assert counted in client.get("/metrics").text
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+_HALF_A_FORM = b"POST /status/pause HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\nproj"

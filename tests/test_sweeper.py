@@ -21,7 +21,7 @@ from tests.boards import redis_that_is_gone
 from tests.builders import add_tiny_backbone, tiny_generator_folder
 from tests.labeling import CONFIG, OTHER_CONFIG
 
-UID = "17.1795491060"
+UID, CREATED = "17.1795491060", "2026-11-24T03:31:00Z"
 VERSION = "p17-toonhead-v0003"
 
 
@@ -39,7 +39,7 @@ class Site:
         if self.error is not None:
             self.asked.append(number)
             raise self.error
-        return {"id": number, "label_config": self.config}
+        return {"id": number, "label_config": self.config, "created_at": CREATED}
 
     def fingerprint(self, project: int) -> str:
         self.asked.append(project)
@@ -503,6 +503,20 @@ def test_a_label_studio_that_hangs_keeps_no_job_waiting(
     finally:
         answered.set()
         end(world.sweeper)
+
+
+def test_a_project_that_another_has_the_number_of_is_forgotten(
+    world: World, server: redis.Redis
+) -> None:
+    """Anybody may send a /setup with a number that there is."""
+    board = Board(server)
+    made_up = f"{UID.partition('.')[0]}.1"
+    board.remember(Connection(made_up, CONFIG, "http://ls:8080"))
+    assert set(board.unconfirmed()) >= {made_up}
+    world.sweeper._looked.clear()
+    world.sweeper.look()
+    assert not board.knows(made_up) and board.knows(UID)
+    assert board.unconfirmed() == []
 
 
 def test_what_a_look_marks_is_enqueued_at_once(

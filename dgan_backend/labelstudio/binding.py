@@ -102,11 +102,10 @@ def _bound(config: LabelingConfig, partonomy: Partonomy) -> Binding:
 
 def _part(partonomy: Partonomy, label: Label) -> Part | None:
     """The class that a label means, by its value or its alias; None when there is none."""
-    names = {part.name: part for part in partonomy.parts}
     for text in (label.alias, label.value):
         if not text:
             continue
-        part = names.get(text) or partonomy.find(text)
+        part = partonomy.named(text) or partonomy.find(text)
         if part is not None and part.index is not None:
             return part
     return None

@@ -12,6 +12,10 @@ from dgan_backend.partonomy import Partonomy
 
 # Control tag -> kind of region, the preferred one first: brush has the better export tools.
 CONTROLS = {"BrushLabels": "brush", "BitmaskLabels": "bitmask", "PolygonLabels": "polygon"}
+MAX_LENGTH = 2**20  # characters of a labeling config
+_MAX_LABELS = 255  # as a partonomy has classes, at most
+_MAX_LEVELS = 16  # of a label that is a path, `head/eye/iris`
+_MAX_NAME = 300  # characters of a label, or of its parent
 _KINDS = {tag.lower(): kind for tag, kind in CONTROLS.items()}
 _TAGS = {kind: tag for tag, kind in CONTROLS.items()}
 
@@ -110,6 +114,8 @@ def _parse_xml(xml: str) -> ET.Element:
         raise DganError(
             "The project has no labeling config yet; write one at Settings > Labeling Interface."
         )
+    if len(xml) > MAX_LENGTH:
+        raise DganError(f"The labeling config is over {MAX_LENGTH:,} characters; shorten it.")
     parser = ET.XMLParser(target=_NoDoctype())
     try:
         parser.feed(xml)
@@ -139,7 +145,12 @@ def _read_control(tag: ET.Element, kind: str, image: ET.Element, smart: bool) ->
             f"The Image tag {image.get('name')!r} shows {value!r}; its value must be one key of "
             'the task data, like value="$image".'
         )
-    labels = tuple(_read_label(label) for label in tag.iter() if _is(label, "label"))
+    tags = [label for label in tag.iter() if _is(label, "label")]
+    if len(tags) > _MAX_LABELS:
+        raise DganError(
+            f"{_TAGS[kind]} {tag.get('name')!r} has {len(tags)} labels; {_MAX_LABELS} are the most."
+        )
+    labels = tuple(map(_read_label, tags))
     if not any(label.value for label in labels):
         raise DganError(
             f"{_TAGS[kind]} {tag.get('name')!r} has no <Label>; write its labels into the "
@@ -156,6 +167,13 @@ def _read_control(tag: ET.Element, kind: str, image: ET.Element, smart: bool) ->
 
 
 def _read_label(tag: ET.Element) -> Label:
+    """Raises DganError for names that nobody could read."""
+    for name in (tag.get("value", ""), tag.get("alias", ""), tag.get("parent", "")):
+        if len(name) > _MAX_NAME or name.count("/") >= _MAX_LEVELS:
+            raise DganError(
+                f"The label {name[:40]!r} ... is too long; {_MAX_NAME:,} characters and "
+                f"{_MAX_LEVELS} levels are the most."
+            )
     return Label(
         value=tag.get("value", "").strip(),
         alias=tag.get("alias", "").strip(),

@@ -17,6 +17,7 @@ from dgan_backend.errors import PassingError, TaskError
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.fetch import FetchError, Limits, UnreachableError, fetch
 from dgan_backend.pictures import PictureError, decode_picture
+from dgan_backend.records import task_number
 
 _CLOUD = ("s3", "s3s", "gs", "azure-blob", "azure-spi")
 _DEFAULTS = Limits()
@@ -34,7 +35,7 @@ def load_image(
     site: the project's Label Studio; needed for uploads, local files and cloud storage
     Raises TaskError that names the task, the picture and what to do.
     """
-    number, data = task.get("id"), task.get("data")
+    number, data = task_number(task.get("id")), task.get("data")
     url = data.get(key) if isinstance(data, Mapping) else None
     if not isinstance(url, str) or not url.strip():
         keys = ", ".join(data) if isinstance(data, Mapping) else ""

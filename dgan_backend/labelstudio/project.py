@@ -139,9 +139,10 @@ def project_number(uid: object) -> int | None:
 
 def is_project(uid: str, about: Mapping[str, Any]) -> bool:
     """Whether the project that the API tells of is the one of that uid: another one may have its
-    number by now, or in another Label Studio. A uid without a time of creation is any."""
-    created = uid.partition(".")[2]
-    return created in ("", "0") or project_uid(about) == uid
+    number by now, or in another Label Studio. What has no time of creation may be any."""
+    found = project_uid(about)
+    created, now = uid.partition(".")[2], found.partition(".")[2]
+    return created in ("", "0") or now == "0" or found == uid
 
 
 def site_url(hostname: object) -> str:

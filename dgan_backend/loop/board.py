@@ -27,6 +27,7 @@ from dgan_backend.loop.connection import Connection
 
 Work = Literal["train", "label", "check", "make"]
 WORKS: tuple[Work, ...] = ("train", "label", "check", "make")  # the first is the most urgent
+TITLE = "title"  # note of a project's title, which Label Studio has told
 SPELLED = "spelled"  # note of what all predictions are written with; "" while that is not sure
 ARMED = "armed"  # note of the secret, by its fingerprint, that a webhook surely carries; or ""
 LEASE_SECONDS = 10.0
@@ -133,9 +134,18 @@ class Board:
         found = self._redis.hget(_PREFIX + "projects", uid)
         return None if found is None else Connection.from_json(found)
 
+    def knows(self, uid: str) -> bool:
+        return bool(self._redis.hexists(_PREFIX + "projects", uid))
+
     def connections(self) -> list[Connection]:
         found = self._redis.hvals(_PREFIX + "projects")
         return sorted((Connection.from_json(text) for text in found), key=lambda c: c.uid)
+
+    def unconfirmed(self) -> list[str]:
+        """Uids of projects that no Label Studio has told of so far, the newest first."""
+        uids = {_text(uid) for uid in self._redis.hkeys(_PREFIX + "projects")}
+        found = [uid for uid in uids if not self._redis.hexists(f"{_PREFIX}notes:{uid}", TITLE)]
+        return sorted(found, key=lambda uid: self.marked_ago(uid, "check"))
 
     def forget(self, uid: str) -> None:
         """All about a project."""
@@ -264,7 +274,7 @@ class Board:
         """Tasks that Label Studio may be storing a prediction for."""
         key = f"{_PREFIX}served:{uid}"
         self._redis.zremrangebyscore(key, 0, time.time())
-        return {int(_text(task)) for task in self._redis.zrange(key, 0, -1)}
+        return {int(task) for task in map(_text, self._redis.zrange(key, 0, -1)) if _is_task(task)}
 
     def store(self, uid: str, version: str, tasks: Sequence[int]) -> set[int]:
         """Those of the tasks whose prediction of a version nobody else is storing: the caller is
@@ -348,7 +358,8 @@ class Board:
     def explained(self, uid: str) -> dict[int, dict[str, Any]]:
         """Tasks without regions that are known: time (Unix s), reason."""
         found = self._redis.hgetall(f"{_PREFIX}empty:{uid}")
-        return {int(_text(task)): json.loads(told) for task, told in found.items()}
+        known = {_text(task): told for task, told in found.items()}
+        return {int(task): json.loads(told) for task, told in known.items() if _is_task(task)}
 
 
 _SWAP = """
@@ -357,6 +368,11 @@ if now ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'EX', 86400)
 return 1
 """
+
+
+def _is_task(text: str) -> bool:
+    """What older releases noted of a task whose id was no number is passed over."""
+    return text.isdecimal()
 
 
 def _pair(text: str) -> tuple[str, str]:

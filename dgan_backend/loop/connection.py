@@ -7,9 +7,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient
+from dgan_backend.labelstudio.config import MAX_LENGTH
 from dgan_backend.labelstudio.project import Project, open_project, project_number, project_uid
 from dgan_backend.records import is_own_version
+
+# What /setup tells, and how long its text may be.
+_TOLD = {
+    "project": 40,
+    "schema": MAX_LENGTH,
+    "hostname": 2000,
+    "access_token": 8000,
+    "extra_params": 100_000,
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,15 @@ class Connection:
     hostname: str = ""
     access_token: str = field(default="", repr=False)
     extra_params: Any = None
+
+    @classmethod
+    def told(cls, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What is kept of the body of /setup; raises DganError for what is too large."""
+        about = {key: body.get(key) for key in _TOLD}
+        for key, most in _TOLD.items():
+            if len(str(about[key] or "")) > most:
+                raise DganError(f"`{key}` of /setup is over {most:,} characters long.")
+        return about
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Connection:

@@ -17,7 +17,7 @@ from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.project import project_uid, site_url
 from dgan_backend.loop.board import ARMED, WORKS, Board, Work
 from dgan_backend.loop.connection import Connection
-from dgan_backend.records import PENDING
+from dgan_backend.records import PENDING, task_number
 from dgan_backend.vault import HEADER, Vault, fingerprint, same
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ WORK_OF: Mapping[str, tuple[Work, ...]] = {
 _CHECKED_SECONDS = 600.0  # a version that is announced makes Label Studio call /setup as well
 _REFUSED_SECONDS = 30.0  # between two checks that refused webhooks ask for
 _START_TRAINING = "START_TRAINING"  # Label Studio sends it by itself, with no webhook's headers
+_MOST = 1000  # projects that are kept
+_UNCONFIRMED = 100  # of them without a word of Label Studio's
 _AFTER = 20.0  # seconds until Label Studio has surely stored what /predict answered
 
 
@@ -51,12 +53,11 @@ class Ears:
         connection = Connection.of(body)
         if connection.number is None:
             return
-        with _unharmed():  # before there is a job that needs it
-            if self._vault is not None and connection.access_token:
-                hostname = site_url(connection.hostname)
-                self._vault.keep_token(connection.uid, hostname, connection.access_token)
         with _unharmed():
             known = self._board.connection(connection.uid)
+            if known is None and not self._has_room(connection.uid):
+                return
+            self._keep_token(connection)  # before there is a job that needs it
             if known != connection.without_token():
                 self._board.remember(connection)
             now = connection.schema, connection.extra_params
@@ -72,6 +73,25 @@ class Ears:
             known = self._board.connection(uid)
             return site_url(known.hostname) if known is not None else ""
         return None
+
+    def _keep_token(self, connection: Connection) -> None:
+        if self._vault is not None and connection.access_token:
+            with _unharmed():
+                hostname = site_url(connection.hostname)
+                self._vault.keep_token(connection.uid, hostname, connection.access_token)
+
+    def _has_room(self, new: str) -> bool:
+        """Anybody may send a /setup; of projects that no Label Studio has told of, the newest are
+        kept."""
+        if len(self._board.connections()) >= _MOST:
+            log.warning("Project %s is not kept: there are %d already.", new, _MOST)
+            return False
+        for uid in self._board.unconfirmed()[_UNCONFIRMED - 1 :]:
+            log.warning("Project %s is forgotten: no Label Studio has told of it so far.", uid)
+            self._board.forget(uid)
+            if self._vault is not None:
+                self._vault.forget(uid)
+        return True
 
     def connected_uids(self) -> set[str]:
         """Of all projects, also of those that this process has not heard of yet; none without
@@ -131,7 +151,8 @@ class Ears:
                 if action == "PROJECT_UPDATED":
                     uids = [uid for uid in uids if self._has_other_labels(uid, project)]
                 self._mark(uids, works)
-        log.info("Event %s of project %s", action, isinstance(project, dict) and project.get("id"))
+        number = project.get("id") if isinstance(project, Mapping) else None
+        log.info("Event %.100s of project %.100s", action, number)
 
     def _has_other_labels(self, uid: str, project: Mapping[str, Any]) -> bool:
         """Whether its labeling config is new to us. Label Studio tells of any change of a project,
@@ -150,12 +171,17 @@ class Ears:
         numbers = [
             number
             for task in tasks
-            if isinstance(task, Mapping) and isinstance(number := task.get("id"), int)
+            if isinstance(task, Mapping) and (number := task_number(task.get("id"))) is not None
         ]
+        known = True  # or not: anybody may ask for a project that there is none of
         with _unharmed():
-            self._board.serving(uid, numbers, seconds + _AFTER)
+            known = self._board.knows(uid)
+            if known:
+                self._board.serving(uid, numbers, seconds + _AFTER)
         yield
         with _unharmed():
+            if not known:
+                return
             self._board.serving(uid, numbers, _AFTER)
             if self._board.busy(uid, "label"):  # it may have given up waiting for these
                 self._mark([uid], ("label",))
@@ -167,11 +193,12 @@ class Ears:
         reasons = {
             number: why_empty(entry)
             for task, entry in zip(tasks, entries, strict=True)
-            if isinstance(task, Mapping) and isinstance(number := task.get("id"), int)
+            if isinstance(task, Mapping) and (number := task_number(task.get("id"))) is not None
             if entry["model_version"] != PENDING  # a job labels it
         }
         with _unharmed():
-            self._board.explain(uid, reasons)
+            if self._board.knows(uid):
+                self._board.explain(uid, reasons)
 
     def stored_by_others(
         self, uid: str, tasks: Sequence[Any], entries: Sequence[Mapping[str, Any]]
@@ -196,7 +223,8 @@ class Ears:
     def postponed(self, uid: str) -> None:
         """Tasks got a placeholder; a job replaces it."""
         with _unharmed():
-            self._mark([uid], ("label",))
+            if self._board.knows(uid):
+                self._mark([uid], ("label",))
 
     def _mark(self, uids: Sequence[str], works: Sequence[Work]) -> None:
         for uid in uids:

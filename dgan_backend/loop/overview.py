@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dgan_backend.labelstudio.project import Project
-from dgan_backend.loop.board import WORKS, Board, Work
+from dgan_backend.loop.board import TITLE, WORKS, Board, Work
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.outcome import FINDINGS, NOTE, read_outcome
 
@@ -68,7 +68,7 @@ class Overview:
         return {
             "project": project.number,
             "uid": uid,
-            "title": self._noted(uid, "title"),
+            "title": self._noted(uid, TITLE),
             "url": self._link(project),
             "connected": True,
             "paused": self.paused(uid),

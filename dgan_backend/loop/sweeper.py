@@ -13,8 +13,8 @@ import redis
 
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
-from dgan_backend.labelstudio.project import Project
-from dgan_backend.loop.board import SPELLED, WORKS, Board, Work
+from dgan_backend.labelstudio.project import Project, is_project
+from dgan_backend.loop.board import SPELLED, TITLE, WORKS, Board, Work
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.identity import generator_now
 
@@ -170,6 +170,10 @@ class Sweeper:
         try:
             now = site.project(project.number)
             self._is_back(uid)
+            if not is_project(uid, now):
+                self._forget(uid, f"The number of {project.name} is another project's now")
+                return
+            board.note(uid, TITLE, str(now.get("title") or ""))
             if self._has_other_labels(connection, now):
                 return  # all of it is marked
             if site.fingerprint(project.number) != board.noted(uid, "annotations"):
@@ -181,9 +185,7 @@ class Sweeper:
                 self._look_for_unlabeled(uid, version, count, renamed)
         except LabelStudioError as error:
             if error.gone:
-                log.warning("%s is not in Label Studio any more; it is forgotten.", project.name)
-                board.forget(uid)
-                self._forgotten(uid)
+                self._forget(uid, f"{project.name} is not in Label Studio any more")
             else:
                 log.warning("%s: %s", project.name, error)
                 board.complain(uid, str(error))
@@ -213,6 +215,12 @@ class Sweeper:
             )
             for work in ("train", "label"):
                 self._mark(uid, cast(Work, work))
+
+    def _forget(self, uid: str, why: str) -> None:
+        log.warning("%s; it is forgotten.", why)
+        self._board.forget(uid)
+        self._forgotten(uid)
+        self._looked.pop(uid, None)
 
     def _has_other_labels(self, connection: Connection, now: Mapping[str, Any]) -> bool:
         """Whether the labeling config has changed and nobody has told."""

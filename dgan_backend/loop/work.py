@@ -22,7 +22,7 @@ from dgan_backend.labelstudio.images import load_image
 from dgan_backend.labelstudio.project import Project, is_project
 from dgan_backend.labelstudio.regions import fits
 from dgan_backend.loop.bench import Bench
-from dgan_backend.loop.board import ARMED, SPELLED, Lease, Progress, Work
+from dgan_backend.loop.board import ARMED, SPELLED, TITLE, Lease, Progress, Work
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.ears import why_empty
 from dgan_backend.loop.labeling import Labeler
@@ -287,7 +287,7 @@ def _open(bench: Bench, connection: Connection) -> tuple[Project, LabelStudioCli
             _forget(bench, connection.uid)
             raise Gone(f"{project.name} is not in Label Studio any more.") from error
         raise
-    bench.board.note(connection.uid, "title", str(now.get("title") or ""))
+    bench.board.note(connection.uid, TITLE, str(now.get("title") or ""))
     if not is_project(connection.uid, now):
         _forget(bench, connection.uid)
         raise Gone(f"The number of {project.name} is another project's now, at {site.url}.")

@@ -13,6 +13,7 @@ from fastapi import HTTPException
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.concurrency import run_in_threadpool
 
+from dgan_backend import logs
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio import brush
 from dgan_backend.labelstudio.project import site_url
@@ -28,7 +29,9 @@ log = logging.getLogger(__name__)
 
 _FETCHERS = 4  # tasks of all requests in work at a time; only one of them computes
 _SMART_TOOLS = 2  # answers to people who wait for them; they come before all tasks
+_MAX_TASKS = 10_000  # of a request: "Retrieve predictions" sends all that are chosen in one
 _MAX_PROJECTS = 1000
+_MAX_KEPT = 64 * 2**20  # characters of all projects
 _STORING_SECONDS = 1.0  # that Label Studio mostly takes to store an answer
 _LAST_SECONDS = 3.0  # for what is computed when the process is to end
 Body = dict[str, Any]
@@ -43,6 +46,11 @@ def _context(body: Body) -> Any:
     """What a person drew with a smart tool; None in a request for ordinary predictions."""
     params = body.get("params")
     return params.get("context") if isinstance(params, dict) else None
+
+
+def _size(about: Body) -> int:
+    """Characters of a project's labeling config and extra params, which make it large."""
+    return sum(len(str(about[key] or "")) for key in ("schema", "extra_params"))
 
 
 def preload(registry: Registry) -> None:
@@ -95,21 +103,28 @@ class Backend:
         model = self._model(body, body.get("schema"), body)
         if model.problem:
             raise DganError(model.problem)
-        uid = _uid(body)
-        now = site_url(body.get("hostname"))
+        about = Connection.told(body)
+        uid, now = _uid(about), site_url(about["hostname"])
         self._predictor.sites.check_home(uid, now, self._home(uid))
-        self._known.pop(uid, None)
-        self._known[uid] = body
-        while len(self._known) > _MAX_PROJECTS:
-            del self._known[next(iter(self._known))]
+        logs.hide(str(about["access_token"] or ""))
+        self._keep(uid, about)
         if self._ears is not None:
-            self._ears.connected(body)
+            self._ears.connected(about)
         return model.model_version
 
     def _home(self, uid: str) -> str:
         """The address that a known project was connected from; "" where it is not known."""
         home = self._ears.home(uid) if self._ears is not None else None
         return site_url(self._known.get(uid, {}).get("hostname")) if home is None else home
+
+    def _keep(self, uid: str, about: Body) -> None:
+        """The newest projects, as many as there is room for."""
+        self._known.pop(uid, None)
+        self._known[uid] = about
+        while len(self._known) > 1 and (
+            len(self._known) > _MAX_PROJECTS or sum(map(_size, self._known.values())) > _MAX_KEPT
+        ):
+            del self._known[next(iter(self._known))]
 
     def versions(self, body: Body) -> list[str]:
         """The version that serves the project in `body`. Label Studio names none: then those that
@@ -135,6 +150,9 @@ class Backend:
         tasks = body.get("tasks")
         if not isinstance(tasks, list):
             raise HTTPException(400, "The body needs `tasks`, a list.")
+        if len(tasks) > _MAX_TASKS:
+            text = f"{len(tasks)} tasks are more than {_MAX_TASKS:,}; choose fewer at once."
+            raise HTTPException(413, text)
         known = self._known.get(_uid(body), {})
         config = body.get("label_config") or known.get("schema")
         model = await run_in_threadpool(self._model, body, config, known)
@@ -160,19 +178,19 @@ class Backend:
 
     async def _predict(self, model: DganModel, tasks: list[Any]) -> list[Body]:
         entries: list[Body | None] = [None] * len(tasks)
-        # A request has at most as many tasks in the pool as the pool has threads, so a large
-        # request does not keep the next one waiting for all of its tasks.
-        places = asyncio.Semaphore(_FETCHERS)
+        waiting = iter(enumerate(tasks))
 
-        async def answer(index: int) -> None:
-            async with places:
-                loop = asyncio.get_running_loop()
+        async def answer() -> None:
+            loop = asyncio.get_running_loop()
+            for index, task in waiting:
                 context = contextvars.copy_context()  # what is logged says of which request
                 entries[index] = await loop.run_in_executor(
-                    self._pool, context.run, model.predict_task, tasks[index]
+                    self._pool, context.run, model.predict_task, task
                 )
 
-        jobs = [asyncio.ensure_future(answer(index)) for index in range(len(tasks))]
+        # A request has at most as many tasks in the pool as the pool has threads, so a large
+        # request does not keep the next one waiting for all of its tasks.
+        jobs = [asyncio.ensure_future(answer()) for _ in range(min(_FETCHERS, len(tasks)))]
         if jobs:
             await self._until_done_or_late(asyncio.gather(*jobs, return_exceptions=True))
         return [

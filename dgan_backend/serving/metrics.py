@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 # Up to what Label Studio waits for: 1 s for /health and /webhook, 3 for /setup, 100 for /predict.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0)
+_MOST = 200  # projects
 Family = CounterMetricFamily | GaugeMetricFamily
 
 
@@ -106,6 +107,8 @@ def _jobs(backlog: Backlog) -> list[Family]:
 
 
 def _projects(status: Status) -> list[Family]:
+    """Projects beyond the first _MOST are in the count alone: each is a series of its own, which
+    Prometheus keeps for long."""
     serving = GaugeMetricFamily(
         "dgan_project_version_info", "What serves a project, 1.", labels=["project", "version"]
     )
@@ -113,7 +116,7 @@ def _projects(status: Status) -> list[Family]:
         "dgan_last_training_age_seconds", "Since the last training.", labels=["project"]
     )
     projects, now = status.brief(), time.time()
-    for project in projects:
+    for project in projects[:_MOST]:
         serving.add_metric([project.uid, project.version], 1)
         if project.trained_at:
             trained.add_metric([project.uid], max(0.0, now - project.trained_at))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import redis
 from fastapi import FastAPI, HTTPException, Request
@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from starlette.concurrency import run_in_threadpool
 
 from dgan_backend.loop.status import Status
+from dgan_backend.serving.bodies import receive
 from dgan_backend.serving.status_page import page
 
 _LARGEST = 1000  # bytes of a form
@@ -52,8 +53,6 @@ def add_status_routes(app: FastAPI, status: Status, kick: Callable[[], None]) ->
         return answer
 
     async def _change(request: Request, paused: bool) -> Response:
-        if not is_own(request):
-            raise HTTPException(403, "This request comes from a page of somebody else.")
         uid = await _project(request)
         try:
             found = await run_in_threadpool(status.pause, uid, paused)
@@ -76,26 +75,17 @@ def _number(task: str) -> int:
 async def _project(request: Request) -> str:
     """The `project` of a form."""
     data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > _LARGEST:
+
+    def add(chunk: bytes) -> None:
+        if len(data) + len(chunk) > _LARGEST:
             raise HTTPException(413, "The form is too large; send project=UID.")
+        data.extend(chunk)
+
+    await receive(request, add)
     named = parse_qs(data.decode("utf-8", "replace")).get("project", [])
     if len(named) != 1:
         raise HTTPException(400, "Say which project: project=UID, as /status has it.")
     return named[0]
-
-
-def is_own(request: Request) -> bool:
-    """Whether a request comes from our own page, or from no page at all.
-
-    Browsers that do not say so (a page without TLS) tell the page's origin.
-    """
-    told = request.headers.get("sec-fetch-site")
-    if told is not None:
-        return told in ("same-origin", "none")
-    origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
 
 
 def prefers_html(accept: str) -> bool:
