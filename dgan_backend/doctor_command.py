@@ -17,14 +17,15 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "doctor",
         help="find what Label Studio gets wrong silently about a project, and mend it",
         description="Needs LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY. Run it in the backend's own "
-        "environment, so that it knows BASIC_AUTH_USER and BASIC_AUTH_PASS, and MODEL_DIR, where "
-        "the secret of webhooks is.",
+        "environment, so that it knows BASIC_AUTH_USER and BASIC_AUTH_PASS, BACKEND_URL, to which "
+        "alone they may go, and MODEL_DIR, where the secret of webhooks is.",
     )
     doctor.add_argument("--project", type=int, required=True, help="the number in its URL")
     doctor.add_argument(
         "--url",
         default="",
-        help="the backend's address as connected [the backend that serves a version of ours]",
+        help="the backend's address as connected, which --fix may then give the password to [the "
+        "backend that serves a version of ours]",
     )
     doctor.add_argument("--fix", action="store_true", help="mend what can be mended")
     doctor.set_defaults(run=run)

@@ -43,7 +43,7 @@ class Predictor:
         self._settings = settings
         self._registry = registry
         self._compute = threading.Lock()
-        self._sites = Sites(settings)
+        self.sites = Sites(settings)
         self._cache = SegmentationCache()
         self._failures: deque[dict[str, Any]] = deque(maxlen=500)
         self._told = Sparing()
@@ -239,7 +239,7 @@ class Predictor:
         image = load_image(
             task,
             project.binding.config.image_key,
-            self._sites.find(project),
+            self.sites.find(project),
             self._settings.allowed_image_hosts,
         )
         with self._compute:

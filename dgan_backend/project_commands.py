@@ -35,6 +35,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "it. Nothing in Label Studio changes; disconnect the backend there first, or the project "
         "is learned anew from its annotations.",
     )
+    forget.add_argument(
+        "--connection",
+        action="store_true",
+        help="only which Label Studio it is in, as when that has moved, and what is noted of it",
+    )
     forget.add_argument("--yes", action="store_true", help="do not ask")
     forget.set_defaults(run=_forget)
     for command in (pause, resume, forget):
@@ -74,6 +79,8 @@ def _forget(args: argparse.Namespace) -> int:
     trained = {kept.uid for kept in registry.versions() if kept.uid}
     inverted = projects_with_latents(settings.models)
     uid = _uid(args.project, _all(connected | trained | inverted, by_hand))
+    if args.connection:
+        return _disconnect(board, uid, settings)
     latents = latents_of(settings.models, uid)
     number = int(uid.partition(".")[0])
     alone = not any(_is_of(other, str(number)) for other in connected | trained if other != uid)
@@ -100,6 +107,15 @@ def _forget(args: argparse.Namespace) -> int:
             "Label Studio keeps its tasks, annotations and predictions. Where the backend is still "
             "connected, the project is known again with the next request."
         )
+    return 0
+
+
+def _disconnect(board: Board | None, uid: str, settings: Settings) -> int:
+    """Versions and latents stay."""
+    if board is not None:
+        _forget_on_board(board, uid)
+    Vault(settings.models).forget(uid)
+    print(f"Which Label Studio project {uid} is in is forgotten; its next /setup says it anew.")
     return 0
 
 

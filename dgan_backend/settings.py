@@ -20,6 +20,8 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class Settings:
     """Everything an admin can set; one field for each environment variable of the same name.
 
+    `backend_url` are the addresses at which Label Studio reaches this backend: its
+    password and the secret of webhooks go to no others.
     `precision` says what numbers labels of samples are computed in, as `precision.numbers_for` has
     it. `threads` is the number of torch threads of one process; 0 means chosen by what else runs.
     `allowed_image_hosts` are the hosts (beside Label Studio's own) that pictures may be
@@ -36,6 +38,7 @@ class Settings:
     label_studio_api_key: str = field(default="", repr=False)
     basic_auth_user: str = ""
     basic_auth_pass: str = field(default="", repr=False)
+    backend_url: tuple[str, ...] = ()
     redis_url: str = field(default="", repr=False)
     model_dir: Path = Path("~/.local/share/dgan-backend/models")
     model_url: str = ""
@@ -64,6 +67,7 @@ class Settings:
             label_studio_api_key=_secret(source, "LABEL_STUDIO_API_KEY").strip(),
             basic_auth_user=source.get("BASIC_AUTH_USER", ""),
             basic_auth_pass=_secret(source, "BASIC_AUTH_PASS"),
+            backend_url=_urls(source, "BACKEND_URL"),
             redis_url=_redis_url(source),
             model_dir=_model_dir(source, cls.model_dir),
             model_url=source.get("MODEL_DIR", "") if is_url(source.get("MODEL_DIR", "")) else "",
@@ -128,7 +132,15 @@ def _integer(env: Mapping[str, str], key: str, default: int, low: int, high: int
 
 
 def _url(env: Mapping[str, str], key: str) -> str:
-    text = env.get(key, "").strip().rstrip("/")
+    return _checked_url(key, env.get(key, ""))
+
+
+def _urls(env: Mapping[str, str], key: str) -> tuple[str, ...]:
+    return tuple(_checked_url(key, part) for part in env.get(key, "").split(",") if part.strip())
+
+
+def _checked_url(key: str, text: str) -> str:
+    text = text.strip().rstrip("/")
     if text and not text.startswith(("http://", "https://")):
         raise DganError(f"{key}={text!r} must start with http:// or https://.")
     return text

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -48,6 +49,38 @@ class Site:
 
     def paths(self) -> list[str]:
         return [seen.path for seen in self.seen]
+
+
+@contextmanager
+def dripping(said: bytes, every: float = 0.1, first: bytes = b"") -> Iterator[Site]:
+    """A server that answers everybody with `first` at once, and then `said` a byte at a time."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.05)
+    ended = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(first)
+            for byte in said:
+                if ended.wait(every):
+                    return
+                connection.sendall(bytes([byte]))
+
+    def accept() -> None:
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                connection, _ = listener.accept()
+                threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    finally:
+        ended.set()
+        thread.join()
+        listener.close()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +12,8 @@ import pytest
 import redis
 
 from dgan_backend.labelstudio.doctor import SECRET, Finding, State
+from dgan_backend.labelstudio.project import project_uid
+from dgan_backend.labelstudio.sites import Sites
 from dgan_backend.loop import work as work_module
 from dgan_backend.loop.bench import Bench
 from dgan_backend.loop.board import ARMED, Board
@@ -19,6 +22,8 @@ from dgan_backend.loop.outcome import FINDINGS
 from dgan_backend.loop.work import do
 from dgan_backend.settings import Settings
 from dgan_backend.vault import Vault, fingerprint
+from tests.sites import Answer, serving
+from tests.test_doctor import BASIC, SECURED, Studio
 
 UID = "17.1795491060"
 
@@ -99,3 +104,33 @@ def test_where_no_secret_can_be_kept_that_is_told_and_all_else_looked_at(
     assert asked == [""] and not board.unsettled(UID, "check")
     (complaint,) = board.complaints(UID)
     assert complaint["text"].startswith("Webhooks are believed without a secret: ")
+
+
+def test_the_check_that_nobody_watches_sends_no_secret_to_an_address_of_people(
+    server: redis.Redis, tmp_path: Path
+) -> None:
+    """All of it over HTTP: a backend's row that leads elsewhere, and a Label Studio that has it."""
+    server.flushdb()
+    board, studio = Board(server), Studio()
+    with (
+        serving(lambda _: Answer({"status": "UP"})) as elsewhere,
+        serving(studio.answer) as site,
+    ):
+        studio.begin(site.url)
+        studio.backends = [studio.backend(1, elsewhere.url, auth_method="BASIC_AUTH")]
+        studio.webhooks = []
+        uid = project_uid(studio.project)
+        board.remember(Connection(uid, "<View/>", site.url))
+        board.mark(uid, "check")
+        settings = replace(
+            SECURED, model_dir=tmp_path, label_studio_url=site.url, label_studio_api_key="key"
+        )
+        nothing = cast(Any, None)
+        do(Bench(settings, board, nothing, nothing, Sites(settings), nothing), uid, "check")
+    assert not board.unsettled(uid, "check") and studio.webhooks[0]["headers"] == {}
+    secret = Vault(settings.models).webhook_secret(uid)
+    sent = b"".join(studio.told)
+    assert BASIC.encode() not in sent and secret.encode() not in sent
+    assert elsewhere.seen == [] and board.noted(uid, ARMED) == ""
+    found = {f["check"]: f for f in json.loads(board.noted(uid, FINDINGS))}
+    assert f"BACKEND_URL={elsewhere.url}" in found[SECRET]["remedy"]

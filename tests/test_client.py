@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import itertools
 import json
 import re
 import socket
@@ -14,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from dgan_backend.labelstudio import client as client_module
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
-from tests.sites import Answer, Seen, Site, redirect, serving
+from tests.sites import Answer, Seen, Site, dripping, redirect, serving
 
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -288,7 +291,7 @@ def test_an_answer_that_trickles_is_not_waited_for_for_ever(
 
     studio.pages["GET", "/api/projects/1/"] = lambda _: Answer(drops())
     began = time.monotonic()
-    with pytest.raises(LabelStudioError, match=r"cannot be reached .*took over"):
+    with pytest.raises(LabelStudioError, match=r"cannot be reached \(timed out\)"):
         client.project(1)
     assert time.monotonic() - began < 3
 
@@ -383,16 +386,63 @@ def test_media_and_empty_answers(studio: Studio, client: LabelStudioClient) -> N
 
 
 @pytest.mark.parametrize(
-    ("url", "owned"),
+    ("url", "kept"),
     [
-        ("http://ls.example/data/x", True),
-        ("http://LS.example:80/", True),
-        ("https://ls.example/", False),
-        ("http://ls.example:8080/", False),
-        ("http://ls.example.evil/", False),
-        ("http://ls.example@evil/", False),
+        ("http://ls.example/data/upload/1/x", True),
+        ("http://LS.example:80/data/upload/1/x", True),
+        ("https://ls.example/data/upload/1/x", False),
+        ("http://ls.example:8080/data/upload/1/x", False),
+        ("http://ls.example.evil/data/upload/1/x", False),
+        ("http://ls.example@evil/data/upload/1/x", False),
+        ("http://ls.example/data/upload/", False),
+        ("http://ls.example/api/projects/1/", False),
     ],
 )
-def test_which_urls_are_label_studios(url: str, owned: bool) -> None:
+def test_which_urls_are_label_studios_pictures(url: str, kept: bool) -> None:
     with LabelStudioClient("http://ls.example/", LEGACY) as client:
-        assert client.owns(url) is owned
+        assert client.keeps(url) is kept
+
+
+# What an answer may cost
+
+
+def test_an_answer_that_is_packed_or_too_long_is_not_taken(
+    studio: Studio, client: LabelStudioClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = Answer(gzip.compress(b'{"id": 1}'), headers={"Content-Encoding": "gzip"})
+    studio.pages["GET", "/api/projects/1/"] = lambda _: packed
+    with pytest.raises(LabelStudioError, match="its answer is packed: gzip"):
+        client.project(1)
+    assert studio.site.seen[0].headers["accept-encoding"] == "identity"
+    monkeypatch.setattr(client_module, "_MOST_BYTES", 2**20)
+    studio.pages["GET", "/api/projects/1/"] = lambda _: Answer(itertools.repeat(b" " * 65536))
+    with pytest.raises(LabelStudioError, match="its answer is over 1 MiB"):
+        client.project(1)
+    studio.page("GET", "/api/projects/1/", {"id": 1})
+    assert client.project(1) == {"id": 1}
+
+
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["head", "body"])
+def test_an_answer_that_never_ends_is_not_waited_for(
+    first: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_ANSWER_SECONDS", 1.3)
+    with (
+        dripping(b"HTTP/1.1 200 OK\r\n" + b"x" * 50, first=first) as site,
+        LabelStudioClient(site.url, LEGACY, timeout=0.15) as client,
+    ):
+        began = time.monotonic()
+        with pytest.raises(LabelStudioError, match=r"cannot be reached \(timed out\)"):
+            client.project(1)
+        assert 1.2 < time.monotonic() - began < 3
+
+
+def test_proxies_keep_to_the_deadline_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_ANSWER_SECONDS", 1.3)
+    with dripping(b"HTTP/1.1 200 OK\r\n" + b"x" * 50) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        with LabelStudioClient("http://ls.invalid", LEGACY, timeout=0.15) as client:
+            began = time.monotonic()
+            with pytest.raises(LabelStudioError, match="timed out"):
+                client.project(1)
+        assert 1.2 < time.monotonic() - began < 3

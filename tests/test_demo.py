@@ -109,6 +109,7 @@ def test_production_settings_of_the_environment_are_left_alone(
         "REDIS_URL": "redis://admins.example.com",
         "MODEL_DIR": "/admins",
         "BASIC_AUTH_USER": "admins",
+        "BACKEND_URL": "http://admins.example.com:9090",
         "PORT": "1234",
         "WORKERS": "3",
     }.items():
@@ -118,7 +119,7 @@ def test_production_settings_of_the_environment_are_left_alone(
     env = stack._backend_env(settings)
     assert not [value for value in env.values() if "admins" in value]
     assert env["LABEL_STUDIO_URL"] == "http://127.0.0.1:8080"
-    assert "PORT" not in env and "BASIC_AUTH_USER" not in env
+    assert env["PORT"] == "9090" and not {"BASIC_AUTH_USER", "BACKEND_URL"} & set(env)
 
 
 def test_twelve_outside_pictures_are_shipped_with_attribution() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,12 +16,12 @@ import pytest
 from dgan_backend import doctor_command
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
-from dgan_backend.labelstudio.doctor import Finding, examine
+from dgan_backend.labelstudio.doctor import Case, Finding, examine
 from dgan_backend.labelstudio.project import project_uid
 from dgan_backend.settings import Settings
 from dgan_backend.storage import Storage
 from dgan_backend.vault import HEADER, Vault
-from tests.sites import Answer, Seen, serving
+from tests.sites import Answer, Seen, Site, serving
 
 PASSWORD = "a secret: word"
 SECURED = Settings(basic_auth_user="team", basic_auth_pass=PASSWORD)
@@ -46,6 +47,7 @@ class Studio:
         self.ssrf_protection = self.block_local = False
         self.refuse: dict[str, Answer | None] = {}  # by "METHOD path"; None: hang up
         self.calls: list[str] = []
+        self.told: list[bytes] = []  # bodies of what was written
 
     def begin(self, url: str) -> None:
         self.url = url
@@ -98,6 +100,7 @@ class Studio:
             return Answer({"status": "UP"})
         if seen.method != "GET" and not self._rehearsal(seen):
             self.calls.append(call)
+            self.told.append(seen.body)
         if call in self.refuse:
             refusal = self.refuse[call]
             if refusal is None:
@@ -177,9 +180,12 @@ def look(studio: Studio) -> Iterator[Callable[..., dict[str, Finding]]]:
     """Examine project 7; its findings by check. Looking alone changes nothing."""
     with LabelStudioClient(studio.url, "token") as site:
 
-        def examined(**options: Any) -> dict[str, Finding]:
+        def examined(settings: Settings | None = None, **options: Any) -> dict[str, Finding]:
             before = len(studio.calls)
-            findings = examine(site, 7, **options)
+            known = settings or Settings()
+            if not known.backend_url:
+                known = replace(known, backend_url=tuple(b["url"] for b in studio.backends))
+            findings = examine(site, 7, settings=known, **options)
             assert options.get("mend") or len(studio.calls) == before
             assert all(f.remedy for f in findings if f.state == "wrong")
             assert all(PASSWORD not in str(f) and BASIC not in str(f) for f in findings)
@@ -294,19 +300,113 @@ def test_a_backend_that_refuses_the_project(studio: Studio, look: Look) -> None:
     assert look()["state"].text.endswith("no labels at http://c/setup")
 
 
-@pytest.mark.parametrize(("status", "said"), [(401, "another user"), (500, "answered 500")])
-def test_health_from_here(studio: Studio, look: Look, status: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "settings", "state", "said"),
+    [
+        (401, SECURED, "ok", "answered in"),
+        (401, Settings(), "unknown", "wants a user"),
+        (500, SECURED, "unknown", "answered 500"),
+    ],
+    ids=["password", "unknown password", "broken"],
+)
+def test_health_from_here(
+    studio: Studio, look: Look, status: int, settings: Settings, state: str, said: str
+) -> None:
     def answer(_: Seen) -> Answer:
         return Answer({}, status)
 
     with serving(answer) as backend:
         studio.backends[0]["url"] = backend.url
         studio.webhooks[0]["url"] = f"{backend.url}/webhook"
-        found = look(settings=SECURED)["health"]
-        assert backend.seen[0].headers["authorization"] == BASIC
-    assert found.state == "unknown" and said in found.text
+        found = look(settings=settings)["health"]
+        assert [seen.path for seen in backend.seen] == ["/health"]
+        assert "authorization" not in backend.seen[0].headers
+    assert found.state == state and said in found.text
     gone = look(settings=SECURED)["health"]
     assert gone.state == "unknown" and "cannot be reached from here" in gone.text
+
+
+# An address that no admin has named
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Site]:
+    """A server that is not the backend."""
+    with serving(lambda _: Answer({"status": "UP"})) as site:
+        yield site
+
+
+@pytest.mark.parametrize("settings", [SECURED, replace(SECURED, backend_url=("http://b:9090",))])
+def test_an_address_that_no_admin_named_gets_no_secret_and_no_request(
+    studio: Studio, elsewhere: Site, settings: Settings
+) -> None:
+    """Whoever may change a project's settings can write any address into the backend's row."""
+    studio.backends = [studio.backend(1, elsewhere.url, auth_method="BASIC_AUTH")]
+    carried = {"Authorization": BASIC, HEADER: SECRET, "X-Team": "a"}
+    for hooks in (
+        [],
+        [studio.webhook(1, f"{elsewhere.url}/webhook")],
+        [studio.webhook(1, f"{studio.url}/webhook", headers=carried)],  # it is moved
+    ):
+        studio.webhooks = hooks
+        with LabelStudioClient(studio.url, "token") as site:
+            found = {
+                f.check: f for f in examine(site, 7, settings=settings, mend=True, secret=SECRET)
+            }
+        (hook,) = studio.webhooks
+        assert hook["url"] == f"{elsewhere.url}/webhook"
+        assert hook["headers"] in ({}, {"X-Team": "a"})
+        for check, state in (("webhook password", "wrong"), ("webhook secret", "unknown")):
+            assert found[check].state == state
+            assert f"BACKEND_URL={elsewhere.url}" in found[check].remedy
+        assert found["health"].state == "unknown" and "not asked" in found["health"].text
+    sent = b"".join(studio.told)
+    assert BASIC.encode() not in sent and SECRET.encode() not in sent
+    assert elsewhere.seen == []
+
+
+def test_what_a_webhook_carries_already_is_well_wherever_it_goes(
+    studio: Studio, elsewhere: Site
+) -> None:
+    carried = {"Authorization": BASIC, HEADER: SECRET}
+    studio.backends = [studio.backend(1, elsewhere.url, auth_method="BASIC_AUTH")]
+    studio.webhooks = [studio.webhook(1, f"{elsewhere.url}/webhook", headers=carried)]
+    with LabelStudioClient(studio.url, "token") as site:
+        found = {f.check: f for f in examine(site, 7, settings=SECURED, mend=True, secret=SECRET)}
+    assert found["webhook password"].state == found["webhook secret"].state == "ok"
+    assert studio.calls == []
+
+
+def test_an_address_that_an_admin_gives_gets_them(studio: Studio, elsewhere: Site) -> None:
+    studio.backends = [studio.backend(1, elsewhere.url, auth_method="BASIC_AUTH")]
+    studio.webhooks = []
+    with LabelStudioClient(studio.url, "token") as site:
+        examine(site, 7, settings=SECURED, url=elsewhere.url, mend=True, secret=SECRET)
+    assert studio.webhooks[0]["headers"] == {"Authorization": BASIC, HEADER: SECRET}
+    assert [seen.headers.get("authorization") for seen in elsewhere.seen] == [None]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (Settings(port=9191), {"http://127.0.0.1:9191", "http://localhost:9191/"}),
+        (Settings(port=9191, backend_url=("http://b.c:9",)), {"http://b.c:9", "http://b.c:9/"}),
+    ],
+    ids=["this machine", "set"],
+)
+def test_which_addresses_are_named(settings: Settings, named: set[str]) -> None:
+    """Nothing that only looks like one; of this machine only where Label Studio is on it."""
+    addresses = [
+        "http://127.0.0.1:9191", "http://localhost:9191/", "http://b.c:9", "http://b.c:9/",
+        "http://127.0.0.1:9192", "http://127.0.0.1:9191/x", "https://127.0.0.1:9191",
+        "http://127.0.0.1:9191@evil.example", "http://b.c:9@evil.example", "http://b.c:90",
+    ]  # fmt: skip
+    for url in addresses:
+        for at in ("http://127.0.0.1:8080", "http://ls.example"):
+            with LabelStudioClient(at, "token") as site:
+                case = Case(site, {"id": 7}, {"url": url}, [], [], settings, None)
+                here = at.endswith(":8080") or settings.backend_url
+                assert case.named is bool(url in named and here)
 
 
 # The webhook
@@ -530,6 +630,7 @@ def test_the_command(
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
     monkeypatch.delenv("BASIC_AUTH_USER", raising=False)
+    monkeypatch.setenv("BACKEND_URL", studio.url)
     monkeypatch.setenv("MODEL_DIR", str(tmp_path))
     studio.webhooks = []
     assert command("--project", "7") == 1

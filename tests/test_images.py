@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import ipaddress
 import itertools
 import socket
 import time
+import tracemalloc
 from collections.abc import Iterator
 
 import httpx
@@ -21,7 +23,7 @@ from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.fetch import FetchError, Limits, _checked_address
 from dgan_backend.labelstudio.images import load_image
 from dgan_backend.pictures import PictureError, decode_picture
-from tests.sites import Answer, Seen, Site, redirect, serving
+from tests.sites import Answer, Seen, Site, dripping, redirect, serving
 
 RED = np.full((3, 5, 3), (255, 0, 0), dtype=np.uint8)
 KEY = "secret-legacy-token"
@@ -236,13 +238,18 @@ def test_the_connection_goes_to_the_address_that_was_checked(
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.0.1", "169.254.169.254", "0.0.0.0",
         "100.64.0.1", "224.0.0.1", "::1", "::", "fe80::1", "fc00::1", "::ffff:127.0.0.1",
         "::ffff:a9fe:a9fe", "64:ff9b::7f00:1", "2002:7f00:1::",
+        "fec0::1", "::10.0.0.1", "::8.8.8.8", "::ffff:0:10.0.0.1", "64:ff9b:1::a00:1",
+        "2a00:1450::5efe:10.0.0.1", "2a00:1450::200:5efe:10.0.0.1", "fe80::5efe:808:808",
+        "2001::1", "2001:db8::1", "3ffe::1", "3fff::1", "4000::1", "ff0e::1", "fd00:ec2::254",
     ],
 )  # fmt: skip
 def test_private_addresses(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808"])
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "2001:4860:4860::8888", "2a00:1450::1", "64:ff9b::808:808"]
+)
 def test_public_addresses(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
@@ -261,10 +268,18 @@ def test_one_private_address_of_several_is_enough(monkeypatch: pytest.MonkeyPatc
 def test_a_label_studio_named_by_setup_is_not_the_metadata_address() -> None:
     site = LabelStudioClient("http://169.254.169.254", KEY, trusted=False)
     with site, pytest.raises(TaskError, match="link-local"):
+        load_image(task("/data/upload/1/a.png"), "image", site)
+    with site, pytest.raises(TaskError, match="private address"):
         load_image(task("/latest/meta-data"), "image", site)
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254", "fe80::1", "fe80::5efe:a00:1", "::ffff:169.254.169.254",
+        "::169.254.169.254", "::ffff:0:a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "fd00:ec2::254",
+    ],
+)  # fmt: skip
 def test_nothing_at_a_link_local_address_is_asked_for_the_api(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     assert is_link_local(ipaddress.ip_address(address))
@@ -317,6 +332,101 @@ def test_too_many_bytes_and_too_slow_ones() -> None:
         began = time.monotonic()
         assert "took over 1 s" in refusal(f"{other.url}/slow", allowed=("127.0.0.1",))
         assert time.monotonic() - began < 5
+
+
+# What a server can make of an answer
+
+
+def packed(times: int, size: int = 64 * 1024 * 1024) -> bytes:
+    data = bytes(size)
+    for _ in range(times):
+        data = gzip.compress(data)
+    return data
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["a stranger", "label studio"])
+@pytest.mark.parametrize("said", ["gzip", "gzip, gzip", "x-odd"])
+def test_nothing_packed_is_unpacked(said: str, own: bool) -> None:
+    bomb = packed(1 + said.count(","))
+    head = {"Content-Encoding": said}
+    with serving(lambda _: Answer(bomb, headers=head)) as other:
+        url = f"{other.url}/data/upload/1/a.png"
+        tracemalloc.start()
+        text = refusal(url, other if own else None, ("127.0.0.1",))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert "packed" in text and "Content-Encoding" in text
+    assert peak < 8 * 1024 * 1024
+    assert other.seen[0].headers["accept-encoding"] == "identity"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nX-Slow: "
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["a stranger", "label studio"])
+@pytest.mark.parametrize("first", [b"", HEAD, HEAD + b"no\r\n\r\n"], ids=["status", "head", "body"])
+def test_a_slow_answer_ends_the_fetch_wherever_it_is_slow(first: bytes, own: bool) -> None:
+    with dripping((HEAD + b"x" * 100)[-60:] if first else HEAD + b"x" * 50, first=first) as other:
+        began = time.monotonic()
+        url = f"{other.url}/data/upload/1/a.png"
+        text = refusal(url, other if own else None, ("127.0.0.1",))
+        assert "took over 1 s" in text
+        assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["a stranger", "label studio"])
+def test_slow_redirects_are_late_together(own: bool) -> None:
+    def slow(_: Seen) -> Answer:
+        time.sleep(0.4)
+        return redirect("/data/upload/1/a.png")
+
+    with serving(slow) as other:
+        began = time.monotonic()
+        url = f"{other.url}/data/upload/1/a.png"
+        assert "took over 1 s" in refusal(url, other if own else None, ("127.0.0.1",))
+        assert time.monotonic() - began < 2
+
+
+# Where the token goes
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "{}/other-app/collect.png", "{}/label-studio/../other/x.png", "/../other/x.png",
+        "/api/projects/1/export", "/data/upload/../../api/projects/1/export",
+        "/data/upload/%2e%2e/%2e%2e/api/projects/1/export", "/data/upload/%252e%252e/x",
+        "/data/upload/..%2f..%2fapi/x", "/data/upload/1\\..\\..\\api", "/data//upload/x",
+        "/tasks/1/resolve/../../../api", "/data/upload/..;/..;/api/x", "/tasks/1/", "/user/account",
+        "{}/data/upload/1/a.png", "{}/label-studio-2/data/upload/1/a.png",
+    ],
+)  # fmt: skip
+def test_the_token_goes_to_label_studios_pictures_only(url: str) -> None:
+    """Allowed hosts are asked, but not in Label Studio's name."""
+    with serving(lambda _: Answer(png())) as host:
+        url = url.format(host.url)
+        with LabelStudioClient(f"{host.url}/label-studio", KEY) as site:
+            with pytest.raises(TaskError, match="private address"):
+                load_image(task(url), "image", site)
+            assert host.seen == []
+            load_image(task(url), "image", site, ("127.0.0.1",))
+    assert [seen.headers.get("authorization") for seen in host.seen] == [None]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/upload/1/a..b%20c;d%25.png", "/label-studio/data/upload/1/a.png",
+        "/data/local-files/?d=a/../b.png", "/storage-data/uploaded/?filepath=upload/1/a.png",
+        "/tasks/1/presign/?fileuri=eA==", "/projects/1/resolve/?fileuri=eA==",
+    ],
+)  # fmt: skip
+def test_all_of_label_studios_routes_for_pictures_get_it(path: str) -> None:
+    with serving(lambda _: Answer(png())) as host:
+        with LabelStudioClient(f"{host.url}/label-studio", KEY) as site:
+            load_image(task(path), "image", site)
+        assert host.seen[0].headers["authorization"] == f"Token {KEY}"
+        assert host.seen[0].path.startswith("/label-studio/")
 
 
 # Decoding

@@ -13,6 +13,8 @@ from dgan_backend.cli import main
 from dgan_backend.inversion.latents import Latent, latents_of
 from dgan_backend.loop.board import Board
 from dgan_backend.registry import Registry
+from dgan_backend.storage import Storage
+from dgan_backend.vault import Vault
 from tests.boards import embedded_redis
 from tests.statuses import UID, add_version, connect
 
@@ -161,6 +163,15 @@ def test_of_two_label_studios_one_is_forgotten(run: Runner, board: Board, models
     assert [c.uid for c in board.connections()] == [OTHER]
     assert ours not in run("forget", "--project", "17", "--yes")
     assert left(models) == [] and not list(models.glob("*.partial"))
+
+
+def test_where_a_project_lives_is_forgotten_alone(run: Runner, board: Board, models: Path) -> None:
+    fill(models, board)
+    Vault(Storage(models)).keep_token(UID, "http://ls:8080", "theirs")
+    assert f"project {UID} is in is forgotten" in run("forget", "--project", "17", "--connection")
+    assert board.connections() == []
+    assert Vault(Storage(models)).token(UID, "http://ls:8080") == ""
+    assert [kept.uid for kept in Registry(models).versions()] == [UID]
 
 
 def test_versions_fitted_by_hand_are_forgotten_by_their_number(

@@ -300,8 +300,47 @@ def test_nobody_gets_the_parts_of_a_picture_of_another_label_studio(
         upload = task(1, "/data/upload/1/a.png")
         client.post("/setup", json=setup_body(hostname=site.url))
         assert pointed(client, [upload], context)[0]["result"]
-        client.post("/setup", json=setup_body(hostname="http://127.0.0.1:1"))
-        assert pointed(client, [upload], context)[0]["result"] == []
+        other = {"project": "5.1700000000"}
+        client.post("/setup", json=setup_body(hostname="http://127.0.0.1:1", **other))
+        body = {**predict_body([upload]), "params": {"context": context}, **other}
+        assert client.post("/predict", json=body).json()["results"][0]["result"] == []
+
+
+# Where a project lives
+
+
+def home_of(client: httpx.Client, **fields: object) -> tuple[int, str]:
+    """Status and text of a /setup."""
+    answer = client.post("/setup", json=setup_body(**fields))  # type: ignore[arg-type]
+    return answer.status_code, answer.text
+
+
+def test_a_known_project_is_not_taken_from_another_address(registry: TinyRegistry) -> None:
+    """Whoever reaches the backend could have its corrections read from a site of theirs."""
+    picture = base64.b64decode(data_uri(20, 30).partition(",")[2])
+    with (
+        serving(lambda _: Answer(body=picture)) as site,
+        serving(lambda _: Answer(body=picture)) as other,
+        backend(registry) as client,
+    ):
+        assert home_of(client, hostname=site.url)[0] == 200
+        for hostname in (other.url, "", "http://127.0.0.1:1"):
+            status, text = home_of(client, hostname=hostname)
+            assert status == 400
+            assert site.url in text and "LABEL_STUDIO_URL" in text and "forget" in text
+        assert home_of(client, hostname=f"{site.url}/")[0] == 200
+        assert results(client, [task(1, "/data/upload/1/a.png")])[0]["result"]
+        assert site.paths() == ["/data/upload/1/a.png"] and other.seen == []
+        assert home_of(client, project="5.1700000000", hostname=other.url)[0] == 200
+        status, text = home_of(client, project="5", hostname=other.url)
+        assert status == 400 and "time of its creation" in text
+
+
+def test_one_label_studio_may_be_called_anything(registry: TinyRegistry) -> None:
+    settings = Settings(label_studio_url="http://127.0.0.1:1", label_studio_api_key="key")
+    with backend(registry, settings) as client:
+        for hostname in ("http://localhost:8080", "https://ls.example", ""):
+            assert home_of(client, hostname=hostname)[0] == 200
 
 
 def test_untrained_projects_are_told_so(client: httpx.Client) -> None:

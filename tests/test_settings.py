@@ -26,6 +26,7 @@ def test_values() -> None:
             "LOG_LEVEL": "debug",
             "LOG_FORMAT": "JSON",
             "ALLOWED_IMAGE_HOSTS": "A.example, b.example,",
+            "BACKEND_URL": "http://b:9090/, https://b.example",
             "THREADS": "",
         }
     )
@@ -34,6 +35,7 @@ def test_values() -> None:
     assert settings.model_dir == Path("/models")
     assert (settings.log_level, settings.log_format) == ("DEBUG", "json")
     assert settings.allowed_image_hosts == ("a.example", "b.example")
+    assert settings.backend_url == ("http://b:9090", "https://b.example")
     assert settings.threads == 0
 
 
@@ -47,6 +49,7 @@ def test_values() -> None:
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
         ("LABEL_STUDIO_URL", "localhost:8080"),
+        ("BACKEND_URL", "http://b:9090,b:9091"),
     ],
 )
 def test_what_cannot_be_read_is_named(key: str, value: str) -> None:

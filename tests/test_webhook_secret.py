@@ -19,6 +19,7 @@ from dgan_backend.loop.ears import Ears
 from dgan_backend.settings import Settings
 from dgan_backend.storage import Storage
 from dgan_backend.vault import HEADER, Vault, fingerprint
+from tests.labeling import CONFIG
 from tests.test_ears import UID, event, marked, settle, setup
 from tests.test_status_routes import serving
 
@@ -166,6 +167,23 @@ def test_a_refusal_over_http(tmp_path: Path, board: Board, server: redis.Redis) 
             "status": "ok"
         }
         assert waited(board, "train")
+
+
+def test_a_known_project_keeps_its_label_studio_until_that_is_forgotten(
+    tmp_path: Path, board: Board, server: redis.Redis
+) -> None:
+    """Also in a web process that has not heard of it yet."""
+    foreign = setup(schema=CONFIG, hostname="http://127.0.0.1:9", access_token="another")
+    board.remember(connection())
+    known = board.connection(UID)
+    with serving(tmp_path, server) as client:
+        refused = client.post("/setup", json=foreign)
+        assert refused.status_code == 400 and "LABEL_STUDIO_URL" in refused.text
+        assert board.connection(UID) == known
+        assert Vault(Storage(tmp_path)).token(UID, "http://127.0.0.1:9") == ""
+        board.forget(UID)
+        assert client.post("/setup", json=foreign).status_code == 200
+        assert board.connection(UID) == Connection.of(foreign).without_token()
 
 
 def connection() -> Connection:

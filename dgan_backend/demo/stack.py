@@ -16,7 +16,7 @@ from dgan_backend.supervision.launcher import Child, Launcher
 HOST = "127.0.0.1"
 PICTURES = "samples"  # a folder of the state folder
 _TUNING = ("DEVICE", "PRECISION", "THREADS", "WORKERS", "LOG_LEVEL")
-_REPLACED = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "ALLOWED_IMAGE_HOSTS", "PORT")
+_REPLACED = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "ALLOWED_IMAGE_HOSTS", "BACKEND_URL")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,17 @@ import socket
 import httpx
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # public where what it stands for is
+_UNICAST = ipaddress.ip_network("2000::/3")  # all IPv6 addresses that are routed to everybody
+_NEVER = tuple(map(ipaddress.ip_network, ("2001::/23", "2001:db8::/32", "3ffe::/16", "3fff::/20")))
+_STANDING_FOR_IPV4 = (  # their last 32 bits are an IPv4 address
+    _NAT64,
+    ipaddress.ip_network("64:ff9b:1::/48"),
+    ipaddress.ip_network("::/96"),
+    ipaddress.ip_network("::ffff:0:0:0/96"),
+)
+_ISATAP = (0x00005EFE, 0x02005EFE)  # before an IPv4 address, in any network
+_CLOUDS = tuple(map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254")))  # AWS, Google
 
 
 def port_of(url: httpx.URL) -> int:
@@ -24,14 +34,21 @@ def resolve(url: httpx.URL) -> list[Address]:
 
 
 def is_public(address: Address) -> bool:
+    """Of IPv6 addresses those of 2000::/3 and NAT64's, where no private IPv4 one is in them."""
+    if address.is_multicast:
+        return False
     inner = _inner(address)
-    return is_public(inner) if inner else address.is_global and not address.is_multicast
+    if isinstance(address, ipaddress.IPv4Address) or address in _NAT64:
+        return address.is_global if inner is None else is_public(inner)
+    routed = address in _UNICAST and not any(address in network for network in _NEVER)
+    return routed and address.is_global and (inner is None or is_public(inner))
 
 
 def is_link_local(address: Address) -> bool:
     """Such as 169.254.169.254, where clouds tell machines their passwords."""
     inner = _inner(address)
-    return is_link_local(inner) if inner else address.is_link_local
+    local = address.is_link_local or address in _CLOUDS
+    return local or (inner is not None and is_link_local(inner))
 
 
 def _inner(address: Address) -> ipaddress.IPv4Address | None:
@@ -39,7 +56,8 @@ def _inner(address: Address) -> ipaddress.IPv4Address | None:
     if not isinstance(address, ipaddress.IPv6Address):
         return None
     inner = address.ipv4_mapped or address.sixtofour
-    if inner is None and address in _NAT64:
+    isatap = int(address) >> 32 & 0xFFFFFFFF in _ISATAP
+    if inner is None and (isatap or any(address in network for network in _STANDING_FOR_IPV4)):
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return inner
 

@@ -11,24 +11,32 @@ from __future__ import annotations
 import json
 import mimetypes
 import random
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.addresses import NoLinkLocal
+from dgan_backend.labelstudio.bounds import PLAIN, patient, read, within
 from dgan_backend.labelstudio.tokens import Token
 
 _PAGE = 100
-_ANSWER_SECONDS = 300.0  # for a whole answer; no part of it may keep us waiting for `timeout`
+_ANSWER_SECONDS = 300.0  # for a call as a whole; no part of it may keep us waiting for `timeout`
 _ATTEMPTS = 3  # of a call that Label Studio has not begun with
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds between them
 _WHOLE_PAGE = 20
+_MOST_BYTES = 256 * 1024 * 1024  # of an answer: a page of tasks with large masks in them
+_PICTURES = (  # where Label Studio 1.23 keeps pictures, and nothing else
+    r"/data/upload/.+|/data/local-files/?|/storage-data/uploaded/?"
+    r"|/(tasks|projects)/\d+/(resolve|presign)/?"
+)
 _OF_A_PROJECT = "id,title,description,label_config"  # in a list; counts take long
 
 
@@ -47,6 +55,7 @@ class LabelStudioError(DganError):
 class LabelStudioClient:
     """Label Studio at `url`, with a legacy token or a personal access token.
 
+    timeout: of one read, in seconds; a call may take five minutes.
     trusted: whether an admin named the URL (rather than a /setup request)
     """
 
@@ -56,7 +65,11 @@ class LabelStudioClient:
         self.url = url.rstrip("/")
         self.trusted = trusted
         transport = None if trusted else NoLinkLocal()
-        self._http = httpx.Client(timeout=httpx.Timeout(timeout, connect=5.0), transport=transport)
+        self._http = patient(
+            httpx.Client(
+                timeout=httpx.Timeout(timeout, connect=5.0), transport=transport, headers=PLAIN
+            )
+        )
         self._token = Token(token, self._exchange)
 
     def __enter__(self) -> LabelStudioClient:
@@ -75,9 +88,14 @@ class LabelStudioClient:
             path = path[len(prefix) :]
         return self.url + path
 
-    def owns(self, url: str) -> bool:
-        """Whether a URL has this Label Studio's scheme, host and port."""
-        return _origin(httpx.URL(url)) == _origin(httpx.URL(self.url))
+    def keeps(self, url: str) -> bool:
+        """Whether a URL is one of this Label Studio's for pictures, which the token may go to:
+        neither its API's, nor another application's on the same host."""
+        asked, own = httpx.URL(url), httpx.URL(self.url)
+        path, prefix = _unquoted(asked.path), own.path.rstrip("/")
+        if _origin(asked) != _origin(own) or path is None or not path.startswith(f"{prefix}/"):
+            return False
+        return re.fullmatch(_PICTURES, path[len(prefix) :]) is not None
 
     # Projects, tasks, predictions
 
@@ -330,7 +348,8 @@ class LabelStudioClient:
 
     @contextmanager
     def stream(self, url: str) -> Iterator[httpx.Response]:
-        """GET one of this Label Studio's URLs (see `owns`), answers and redirects as they come.
+        """GET one of this Label Studio's pictures (see `keeps`), answers and redirects as they
+        come.
 
         The token goes along, so the caller must check where a redirect leads.
         """
@@ -385,14 +404,19 @@ class LabelStudioClient:
     def _once(
         self, method: str, path: str, headers: Mapping[str, str], **options: Any
     ) -> httpx.Response:
+        url = self.link(path)
         try:
-            request = self._http.build_request(method, self.link(path), headers=headers, **options)
-            return _whole(self._http.send(request, stream=True))
+            with (
+                within(_ANSWER_SECONDS),
+                self._http.stream(method, url, headers=headers, **options) as response,
+            ):
+                body = read(response, _MOST_BYTES)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise LabelStudioError(
                 f"Label Studio at {self.url} cannot be reached ({say(error)}); check that it runs "
                 "and that LABEL_STUDIO_URL is right."
             ) from error
+        return httpx.Response(response.status_code, headers=response.headers, content=body)
 
     def _exchange(self, token: str) -> str:
         response = self._once("POST", "/api/token/refresh", {}, json={"refresh": token})
@@ -414,23 +438,6 @@ class LabelStudioClient:
             return f"{self.url} redirects {path} to {where}; set LABEL_STUDIO_URL to where it is."
         said = f"Label Studio answered {response.status_code} to {method} {path}"
         return f"{said}: {_detail(response)}"
-
-
-def _whole(response: httpx.Response) -> httpx.Response:
-    """With its body, which may come slowly, but not for ever."""
-    until, body = time.monotonic() + _ANSWER_SECONDS, bytearray()
-    try:
-        for chunk in response.iter_bytes():
-            body += chunk
-            if time.monotonic() > until:
-                raise httpx.ReadTimeout(f"its answer took over {_ANSWER_SECONDS:g} s to arrive")
-    finally:
-        response.close()
-    coded = ("content-encoding", "transfer-encoding", "content-length")
-    headers = [(k, v) for k, v in response.headers.multi_items() if k not in coded]
-    return httpx.Response(
-        response.status_code, headers=headers, content=bytes(body), request=response.request
-    )
 
 
 def _pause(method: str, response: httpx.Response, attempt: int) -> float | None:
@@ -536,6 +543,14 @@ def say(error: Exception) -> str:
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+
+
+def _unquoted(path: str) -> str | None:
+    """A path as the last of several servers may read it; None where they may differ."""
+    while (plain := unquote(path)) != path:
+        path = plain
+    dots = any(part.partition(";")[0] in (".", "..") for part in path.split("/"))
+    return None if dots or re.search(r"[\\\x00-\x1f\x7f]|//", path) else path
 
 
 def _detail(response: httpx.Response) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -37,6 +38,7 @@ _WORDS: dict[State, str] = {
     "wrong": "wrong",
     "unknown": "cannot tell",
 }
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _RUN_FIX = "Run this again with --fix."
 
 
@@ -60,7 +62,8 @@ class Case:
 
     row: this backend among the project's ML backends. webhooks: all of the project's. hand: the
     site where things are to be mended, None where they are only looked at. secret: what the
-    webhook has to carry; "" where it is not known.
+    webhook has to carry; "" where it is not known. url: the address that an admin gave for this
+    backend, beside those of the settings.
     """
 
     site: LabelStudioClient
@@ -71,6 +74,7 @@ class Case:
     settings: Settings
     hand: LabelStudioClient | None
     secret: str = field(default="", repr=False)
+    url: str = ""
 
     @property
     def number(self) -> int:
@@ -98,6 +102,27 @@ class Case:
         return [h for h, url in addresses if url.endswith("/webhook") and url not in connected]
 
     @property
+    def named(self) -> bool:
+        """Whether an admin says that this backend is at that address. Who may change a project's
+        settings can write any there, and no other than an admin's gets our secrets or a request.
+
+        Without BACKEND_URL that is our port of this machine, if Label Studio is on it as well.
+        """
+        given = [_bare(url) for url in (self.url, *self.settings.backend_url) if url]
+        if not self.settings.backend_url and _host(self.site.url) in _LOOPBACK:
+            given += [f"http://{host}:{self.settings.port}" for host in _LOOPBACK]
+        return self.address in given
+
+    @property
+    def say_named(self) -> str:
+        """What an admin does so that it is."""
+        here = _plain(self.address)
+        return (
+            f"If {here} is this backend, set BACKEND_URL={here} for it and its workers, or run "
+            f"`dgan-backend doctor --project {self.number} --url {here} --fix`."
+        )
+
+    @property
     def password(self) -> str:
         """The Authorization header that this backend asks for; empty where it asks for none."""
         user, password = self.settings.basic_auth_user, self.settings.basic_auth_pass
@@ -107,8 +132,8 @@ class Case:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the webhook has to bring along."""
-        wanted = {"Authorization": self.password, HEADER: self.secret}
+        """What the webhook has to bring along, and nothing where others might get it."""
+        wanted = {"Authorization": self.password, HEADER: self.secret} if self.named else {}
         return {name: value for name, value in wanted.items() if value}
 
     def anew(self) -> Case:
@@ -128,7 +153,8 @@ def examine(
     """Look at a project, and with `mend` repair what can be repaired.
 
     settings: the backend's own (user and password are compared). url: the backend's address as
-    it stands in Label Studio; without, the project's backend that serves a version of ours.
+    it stands in Label Studio, from an admin; without, the project's backend that serves a version
+    of ours, which gets no secrets unless the settings name its address.
     secret: what the project's webhook has to carry; without, that is not looked at.
     Raises LabelStudioError when Label Studio cannot be reached.
     """
@@ -147,7 +173,7 @@ def examine(
     findings.append(connection(backends, row, url))
     if row is not None:
         webhooks = site.webhooks(project)
-        case = Case(site, about, row, backends, webhooks, settings, hand, secret)
+        case = Case(site, about, row, backends, webhooks, settings, hand, secret, url)
         findings += _of_backend(case)
     return [*findings, slow_lists(about, hand), large_pictures(site, about)]
 
@@ -254,21 +280,22 @@ def backend_state(case: Case) -> Finding:
 
 
 def health(case: Case) -> Finding:
-    """Asked from here, which need not be where Label Studio asks from."""
+    """Asked from here, which need not be where Label Studio asks from; without the password, whose
+    refusal is an answer as well."""
     check, where = "health", f"{_plain(case.address)}/health"
-    headers = {"Authorization": case.password} if case.password else {}
+    if not case.named:
+        text = f"{where} is not asked: no admin has named that address."
+        return Finding(check, "unknown", text, case.say_named)
     try:
-        answer = httpx.get(
-            f"{case.address}/health", headers=headers, timeout=HEALTH_SECONDS, trust_env=False
-        )
+        answer = httpx.get(f"{case.address}/health", timeout=HEALTH_SECONDS, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         text = f"{where} cannot be reached from here ({say(error)})."
         return Finding(check, "unknown", text, "It need not be, if Label Studio is elsewhere.")
     seconds = answer.elapsed.total_seconds()
-    if answer.status_code == 401:
-        text = f"{where} wants another user or password than BASIC_AUTH_USER and _PASS here."
+    if answer.status_code == 401 and not case.password:
+        text = f"{where} wants a user and a password, and here are none."
         return Finding(check, "unknown", text, "Run this in the backend's own environment.")
-    if not answer.is_success or seconds > HEALTH_SECONDS:
+    if not (answer.is_success or answer.status_code == 401) or seconds > HEALTH_SECONDS:
         text = f"{where} answered {answer.status_code} after {seconds:.1f} s."
         remedy = "Label Studio drops pre-labels after 1 s: set THREADS below the number of cores."
         return Finding(check, "unknown", text, remedy)
@@ -293,9 +320,10 @@ def webhook(case: Case) -> Finding:
     left = _left_behind(case)
     if left is not None:
         text = f"The webhook still goes to {_plain(left['url'])}; the backend is at {where}."
-        return _mended(
-            case.hand, check, text, "PATCH", _hook(left), _keeping(left, url=case.hook_address)
-        )
+        body = _keeping(left, url=case.hook_address)
+        if not case.named:
+            body["headers"] = _others(left)
+        return _mended(case.hand, check, text, "PATCH", _hook(left), body)
     body = {
         "project": case.number,
         "url": case.hook_address,
@@ -352,6 +380,8 @@ def password(case: Case) -> Finding:
         if given
         else "The webhook has no Authorization header, and the backend wants user and password."
     )
+    if not case.named:
+        return Finding(check, "wrong", text, case.say_named)
     body = _keeping(hook, headers={**others, "Authorization": case.password})
     return _mended(case.hand, check, text, "PATCH", _hook(hook), body)
 
@@ -364,6 +394,10 @@ def secret(case: Case) -> Finding:
     if len(given) == 1 and same(given[0], case.secret):
         return Finding(SECRET, "ok", f"It is carried (the header {HEADER}).")
     text = f"The webhook does not carry the backend's secret (the header {HEADER})."
+    if not case.named:
+        return Finding(
+            SECRET, "unknown", f"{text} So anybody's events are believed.", case.say_named
+        )
     body = _keeping(hook, headers={**others, HEADER: case.secret})
     return _mended(case.hand, SECRET, text, "PATCH", _hook(hook), body)
 
@@ -566,12 +600,24 @@ def _keeping(hook: Row, **changes: Any) -> dict[str, Any]:
     return {"actions": list(hook["actions"]), **changes}
 
 
+def _others(hook: Row) -> dict[str, str]:
+    """The headers of a webhook that are not ours."""
+    ours = ("authorization", HEADER.lower())
+    return {name: value for name, value in hook["headers"].items() if name.lower() not in ours}
+
+
 def _hook(hook: Row) -> str:
     return f"/api/webhooks/{hook['id']}/"
 
 
 def _bare(url: str) -> str:
     return str(url).strip().rstrip("/")
+
+
+def _host(url: str) -> str:
+    """As it stands in a URL, an IPv6 address in brackets."""
+    name = urlsplit(url).hostname or ""
+    return f"[{name}]" if ":" in name else name
 
 
 def _plain(url: str) -> str:

@@ -4,7 +4,8 @@ A task's URL is whatever an annotator imported. Fetched from inside the network 
 the cloud's metadata address or an admin page, so: only http and https; every address that a host
 resolves to must be public, unless the host is Label Studio's own or in ALLOWED_IMAGE_HOSTS; the
 connection goes to the very address that was checked (no second look-up); each redirect is checked
-anew; and the token goes to Label Studio's own scheme, host and port only.
+anew; the token goes only to where Label Studio keeps pictures; one deadline holds for all of it;
+and nothing that is packed is unpacked.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dgan_backend.labelstudio.addresses import (
     port_of,
     resolve,
 )
+from dgan_backend.labelstudio.bounds import PLAIN, Packed, TooLarge, patient, read, within
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError, refused_token, say
 
 _MAX_REDIRECTS = 5
@@ -51,20 +53,39 @@ def fetch(
     url: str, site: LabelStudioClient | None, allowed_hosts: tuple[str, ...], limits: Limits
 ) -> bytes:
     """The bytes at an http(s) URL; raises FetchError."""
-    deadline = time.monotonic() + limits.seconds
+    began = time.monotonic()
     try:
-        for _ in range(_MAX_REDIRECTS + 1):
-            with _open(url, site, allowed_hosts) as response:
-                target = _redirect(response, url, site)
-                if target is None:
-                    return _read(response, limits, deadline)
-                url = target
+        with within(limits.seconds):
+            return _follow(url, site, allowed_hosts, limits)
+    except TooLarge as error:
+        raise FetchError(
+            f"is over {limits.max_bytes // 2**20} MiB; import a smaller file"
+        ) from error
+    except Packed as error:
+        raise FetchError(
+            f"cannot be fetched ({error}); store it without Content-Encoding"
+        ) from error
     except LabelStudioError as error:
         raise UnreachableError(f"cannot be fetched: {str(error).rstrip('.')}") from error
     except LinkLocalError as error:
         raise FetchError(f"cannot be fetched: {error}") from error
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        if time.monotonic() - began >= limits.seconds:
+            raise UnreachableError(
+                f"took over {limits.seconds:g} s to arrive; try again later"
+            ) from error
         raise UnreachableError(f"cannot be fetched ({say(error)}); check the URL") from error
+
+
+def _follow(
+    url: str, site: LabelStudioClient | None, allowed_hosts: tuple[str, ...], limits: Limits
+) -> bytes:
+    for _ in range(_MAX_REDIRECTS + 1):
+        with _open(url, site, allowed_hosts) as response:
+            target = _redirect(response, url, site)
+            if target is None:
+                return read(response, limits.max_bytes)
+            url = target
     raise FetchError(f"was redirected more than {_MAX_REDIRECTS} times; give its final URL")
 
 
@@ -75,7 +96,7 @@ def _open(
     parsed = httpx.URL(url)
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise FetchError("is no http or https URL; import the picture or give such a URL")
-    if site is not None and site.owns(url):
+    if site is not None and site.keeps(url):
         with site.stream(url) as response:
             yield response
         return
@@ -92,11 +113,13 @@ def _open(
 def _client() -> httpx.Client:
     # No kept connections: one that was opened (and certified) for a host must not be used for
     # another host at the same address. No proxy from the environment: it would look up again.
-    return httpx.Client(
-        timeout=httpx.Timeout(15.0, connect=5.0),
-        limits=httpx.Limits(max_keepalive_connections=0),
-        trust_env=False,
-        headers={"User-Agent": "dgan-backend", "Accept-Encoding": "identity"},
+    return patient(
+        httpx.Client(
+            timeout=httpx.Timeout(15.0, connect=5.0),
+            limits=httpx.Limits(max_keepalive_connections=0),
+            trust_env=False,
+            headers={"User-Agent": "dgan-backend", **PLAIN},
+        )
     )
 
 
@@ -108,7 +131,7 @@ def _redirect(response: httpx.Response, url: str, site: LabelStudioClient | None
         login = target.path.rstrip("/").endswith("/user/login")
         if not login:
             return str(target)
-    if login and site is not None and site.owns(url):
+    if login and site is not None and site.keeps(url):
         raise UnreachableError(f"cannot be fetched: {refused_token(site.url)}")
     if response.status_code in (404, 410):
         raise FetchError("does not exist (any more); import it again or correct the URL")
@@ -118,20 +141,9 @@ def _redirect(response: httpx.Response, url: str, site: LabelStudioClient | None
             "backend may read it"
         )
     kind = response.headers.get("content-type", "")
-    if site is not None and site.owns(url) and kind.startswith("text/html"):
+    if site is not None and site.keeps(url) and kind.startswith("text/html"):
         raise UnreachableError("cannot be fetched: its server answered with a page, no picture")
     return None
-
-
-def _read(response: httpx.Response, limits: Limits, deadline: float) -> bytes:
-    data = bytearray()
-    for chunk in response.iter_bytes():
-        data += chunk
-        if len(data) > limits.max_bytes:
-            raise FetchError(f"is over {limits.max_bytes // 2**20} MiB; import a smaller file")
-        if time.monotonic() > deadline:
-            raise UnreachableError(f"took over {limits.seconds:g} s to arrive; try again later")
-    return bytes(data)
 
 
 def _checked_address(url: httpx.URL, allowed_hosts: tuple[str, ...]) -> Address:

@@ -6,7 +6,7 @@ import threading
 
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient
-from dgan_backend.labelstudio.project import Project
+from dgan_backend.labelstudio.project import Project, project_number
 from dgan_backend.settings import Settings
 from dgan_backend.vault import Vault
 
@@ -27,6 +27,29 @@ class Sites:
         self._vault = Vault(settings.models)
         self._clients: dict[tuple[str, str], LabelStudioClient] = {}
         self._lock = threading.Lock()
+
+    def check_home(self, uid: str, now: str, known: str | None) -> None:
+        """Raises DganError where a project that is known at one address comes from another:
+        anybody who reaches the backend could say so, and have it trained on what they made up.
+        LABEL_STUDIO_URL makes all of them one.
+
+        now, known: addresses; "" and None where there is none.
+        """
+        if self._named:
+            return
+        number = project_number(uid)
+        if now and number is not None and "." not in uid:
+            raise DganError(
+                f"/setup gave project {number} without the time of its creation, which tells Label "
+                "Studios apart; set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+            )
+        if known and known != now:
+            raise DganError(
+                f"Project {number} is known from {known}, and this /setup came from "
+                f"{now or 'nowhere'}. If Label Studio has moved, start the backend with "
+                "LABEL_STUDIO_URL (and LABEL_STUDIO_API_KEY), or run `dgan-backend forget "
+                f"--project {uid} --connection`; then reload Settings > Model."
+            )
 
     def find(self, project: Project) -> LabelStudioClient | None:
         """The Label Studio in the settings, else the one that /setup named; None without both."""

@@ -66,6 +66,14 @@ class Ears:
             elif self._board.marked_ago(connection.uid, "check") > _CHECKED_SECONDS:
                 self._mark([connection.uid], ("check",))
 
+    def home(self, uid: str) -> str | None:
+        """The address that a connected project was connected from, "" where it is not connected;
+        None without Redis."""
+        with _unharmed():
+            known = self._board.connection(uid)
+            return site_url(known.hostname) if known is not None else ""
+        return None
+
     def _keep_token(self, connection: Connection) -> None:
         if self._vault is not None and connection.access_token:
             with _unharmed():

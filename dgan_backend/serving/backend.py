@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from dgan_backend import logs
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio import brush
+from dgan_backend.labelstudio.project import site_url
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.ears import Ears
 from dgan_backend.model import DganModel
@@ -103,11 +104,18 @@ class Backend:
         if model.problem:
             raise DganError(model.problem)
         about = Connection.told(body)
+        uid, now = _uid(about), site_url(about["hostname"])
+        self._predictor.sites.check_home(uid, now, self._home(uid))
         logs.hide(str(about["access_token"] or ""))
-        self._keep(_uid(about), about)
+        self._keep(uid, about)
         if self._ears is not None:
             self._ears.connected(about)
         return model.model_version
+
+    def _home(self, uid: str) -> str:
+        """The address that a known project was connected from; "" where it is not known."""
+        home = self._ears.home(uid) if self._ears is not None else None
+        return site_url(self._known.get(uid, {}).get("hostname")) if home is None else home
 
     def _keep(self, uid: str, about: Body) -> None:
         """The newest projects, as many as there is room for."""

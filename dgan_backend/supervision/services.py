@@ -138,13 +138,14 @@ def _pings(address: str) -> Callable[[], bool]:
 
 
 def child_env(settings: Settings) -> dict[str, str]:
-    """What web and workers get beside our own environment: Redis, models, memory, threads."""
+    """What web and workers get beside our own environment: Redis, models, port, memory, threads."""
     processes = 1 + settings.workers
     threads = compute.share(processes, settings.threads)
     return {
         **compute.environment(threads, processes),
         "REDIS_URL": settings.redis_url,
         "MODEL_DIR": settings.model_url or str(settings.model_dir.absolute()),
+        "PORT": str(settings.port),
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -46,12 +46,17 @@ def checked(demo: Demo, project: int) -> bool:
     return states.get("check") == "idle"
 
 
+def ours(demo: Demo, **more: str) -> Settings:
+    """The backend's own, as far as they count here."""
+    return Settings(port=demo.backend_port, **more)  # type: ignore[arg-type]
+
+
 @pytest.fixture
-def faults(api: LabelStudioClient, project: int) -> Faults:
+def faults(demo: Demo, api: LabelStudioClient, project: int) -> Faults:
     """What the doctor finds that is not well: check -> state."""
 
     def found(settings: Settings | None = None, mend: bool = False) -> dict[str, str]:
-        findings = examine(api, project, settings=settings, mend=mend)
+        findings = examine(api, project, settings=settings or ours(demo), mend=mend)
         assert {"connection", "webhook", "title"} <= {finding.check for finding in findings}
         return {f.check: f.state for f in findings if f.state != "ok"}
 
@@ -82,7 +87,7 @@ def test_what_can_be_mended_is_mended_when_the_project_is_connected(
 
 
 def test_the_demo_is_healthy(demo: Demo, api: LabelStudioClient) -> None:
-    assert {f.state for f in examine(api, demo.project)} == {"ok"}
+    assert {f.state for f in examine(api, demo.project, settings=ours(demo))} == {"ok"}
 
 
 def test_looking_makes_nothing(api: LabelStudioClient, project: int, faults: Faults) -> None:
@@ -103,8 +108,13 @@ def test_a_removed_webhook(
     assert [hook["url"] for hook in api.webhooks(project)] == [address(demo)]
 
 
-def test_a_webhook_without_password(api: LabelStudioClient, project: int, faults: Faults) -> None:
-    secured = Settings(basic_auth_user="team", basic_auth_pass="word")
+def test_a_webhook_without_password(
+    demo: Demo, api: LabelStudioClient, project: int, faults: Faults
+) -> None:
+    secured = ours(demo, basic_auth_user="team", basic_auth_pass="word")
+    unnamed = replace(secured, backend_url=("http://backend.example:9090",))
+    unknown = {"webhook password": "wrong", "health": "unknown"}
+    assert faults(unnamed, mend=True) == unknown
     assert faults(secured) == {"webhook password": "wrong"}
     assert faults(secured, mend=True) == {"webhook password": "fixed"}
     assert faults(secured) == {}
@@ -167,6 +177,7 @@ def test_the_command(
 ) -> None:
     monkeypatch.setenv("LABEL_STUDIO_URL", demo.facts["label_studio_url"])
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", demo.facts["token"])
+    monkeypatch.setenv("BACKEND_URL", demo.facts["backend_url"])
     assert main(["doctor", "--project", str(project)]) == 0
     assert "ok          title" in capsys.readouterr().out
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
