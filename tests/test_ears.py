@@ -221,6 +221,7 @@ def test_an_event_of_no_known_project_is_passed_over(
 def test_tasks_are_served_while_predict_computes_and_until_they_are_stored(
     ears: Ears, board: Board, server: redis.Redis
 ) -> None:
+    board.remember(Connection(UID, "<View/>"))
     key = f"dgan:served:{UID}"
     tasks = [{"id": 1}, {"id": 2}, {"id": "3"}, "junk", {}]
     with ears.serving(UID, tasks, seconds=85.0):

@@ -207,8 +207,8 @@ class Ears:
         a job, or by Label Studio for somebody who opened the task a moment before."""
         places: dict[str, dict[int, int]] = {}  # of each task, by version
         for place, (task, entry) in enumerate(zip(tasks, entries, strict=True)):
-            number = task.get("id") if isinstance(task, Mapping) else None
-            if isinstance(number, int) and entry["model_version"] != PENDING:
+            number = task_number(task.get("id")) if isinstance(task, Mapping) else None
+            if number is not None and entry["model_version"] != PENDING:
                 places.setdefault(str(entry["model_version"]), {})[number] = place
         with _unharmed():
             mine = {v: self._board.store(uid, v, list(of)) for v, of in places.items()}
