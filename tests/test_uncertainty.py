@@ -18,6 +18,7 @@ from dgan_backend.interpreter.uncertainty import (
     jensen_shannon,
     keep_certain,
     majority_vote,
+    of_logits,
     reconstruction_factor,
     score,
 )
@@ -121,3 +122,16 @@ def test_filter_keeps_the_certain_ones(values: list[float], drop: float) -> None
     gone = set(range(len(values))) - kept
     assert len(gone) == math.floor(len(values) * drop + 1e-9)
     assert all(values[g] >= values[k] for g in gone for k in kept)
+
+
+@pytest.mark.parametrize("size", [0.1, 5.0, 80.0])
+def test_all_at_once_of_logits(size: float) -> None:
+    """As softmax, vote and divergence one after the other, also where exp would underflow."""
+    logits = size * torch.randn(10, 16, 6, 7, generator=torch.Generator().manual_seed(3))
+    softmax = logits.softmax(dim=1)
+    vote = majority_vote(logits)
+    mean, voted, divergence = of_logits(logits.clone())
+    assert torch.allclose(mean, softmax.mean(dim=0), atol=1e-6)
+    assert torch.equal(voted, vote)
+    assert torch.allclose(divergence, jensen_shannon(softmax), atol=2e-5)
+    assert divergence.min() >= 0

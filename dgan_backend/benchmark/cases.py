@@ -89,11 +89,18 @@ class Said:
     read: float
 
 
-def fit_scene(config: StyleGAN2Config, path: Path, settings: FitSettings) -> dict[str, Any]:
+def label_scene(config: StyleGAN2Config, path: Path) -> dict[str, Any]:
+    """Label a random generator's pictures in a person's place, and keep the masks."""
+    np.save(path, make_masks(make_generator(config)))
+    return {"pictures": PICTURES}
+
+
+def fit_scene(
+    config: StyleGAN2Config, masks: Path, path: Path, settings: FitSettings
+) -> dict[str, Any]:
     """Fit a random generator's interpreter and keep it; seconds of the fit alone."""
-    generator = make_generator(config)
-    masks = make_masks(generator)
-    seconds, ensemble = timed(lambda: fit_masks(generator, masks, settings))
+    generator, labeled_ones = make_generator(config), np.load(masks)
+    seconds, ensemble = timed(lambda: fit_masks(generator, labeled_ones, settings))
     save_file({k: v.contiguous() for k, v in ensemble.tensors().items()}, path)
     return {"seconds": seconds}
 

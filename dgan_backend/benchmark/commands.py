@@ -58,7 +58,7 @@ class Plan:
         """How many are measured one after the other."""
         told = any(config.resolution == self.fit for config, *_ in self.randoms)
         shipped = _OF_A_CASE + 2 if self.version else 0
-        return len(self.randoms) * (1 + _OF_A_CASE) + shipped + told
+        return len(self.randoms) * (2 + _OF_A_CASE) + shipped + told
 
 
 _WAYS = ("image", "labeled", "exact")
@@ -148,9 +148,9 @@ def measure(
             told()
         for config, rounds, compared in plan.randoms:
             path = Path(folder, f"{config.resolution}.safetensors")
-            fitted = part(
-                f"{config.resolution} px, fit", cases.fit_scene, config, path, plan.settings
-            )
+            masks, name = path.with_suffix(".npy"), f"{config.resolution} px"
+            part(f"{name}, masks", cases.label_scene, config, masks)
+            fitted = part(f"{name}, fit", cases.fit_scene, config, masks, path, plan.settings)
             if config.resolution == plan.fit:
                 measured["fit"] |= {
                     "pictures": PICTURES,
@@ -161,7 +161,7 @@ def measure(
             case = Case("", config, path, rounds, compared, plan.numbers)
             measured["cases"].append(_case(case, part))
             if config.resolution == plan.fit:
-                measured["ideas"] = part(f"{config.resolution} px, ideas", ideas, case)
+                measured["ideas"] = part(f"{name}, ideas", ideas, case)
             told()
     return measured
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from dgan_backend.interpreter.reader import FirstLayer, PixelReader
 from dgan_backend.interpreter.refine import EXACT, Grid, Refinement, doubtful_cells
-from dgan_backend.interpreter.uncertainty import jensen_shannon, largest, majority_vote
+from dgan_backend.interpreter.threads import shares, side_by_side
+from dgan_backend.interpreter.uncertainty import largest, of_logits
 
 _REFINED = 0.25  # of all pixels that are read, about, from coarse to fine
 _LAYERS = ("w1", "b1", "w2", "b2", "w3", "b3")
@@ -141,12 +143,18 @@ class Ensemble:
         probabilities = torch.empty(k, count, device=device)
         vote = torch.empty(count, dtype=torch.long, device=device)
         uncertainty = torch.empty(count, device=device)
-        start = 0
-        for first in reader.read(index.to(device)):
-            end = start + len(first)
-            found = self._reduce(self._tail(first))
-            probabilities[:, start:end], vote[start:end], uncertainty[start:end] = found
-            start = end
+        parts = shares(index.to(device), reader.tile)
+        starts = itertools.accumulate((len(part) for part in parts), initial=0)
+
+        def read(place: tuple[int, Tensor]) -> None:
+            start, pixels = place
+            for first in reader.read(pixels):
+                end = start + len(first)
+                found = of_logits(self._tail(first))
+                probabilities[:, start:end], vote[start:end], uncertainty[start:end] = found
+                start = end
+
+        side_by_side(read, list(zip(starts, parts, strict=False)))
         return probabilities, vote, uncertainty
 
     @staticmethod
@@ -171,10 +179,6 @@ class Ensemble:
             hidden = hidden.contiguous()  # products of 16 bits are 5 times as slow otherwise
         second = torch.baddbmm(self.b2[:, :, None], self.w2, hidden.transpose(1, 2))
         return torch.baddbmm(self.b3[:, :, None], self.w3, _relu_(second).to(self.w3.dtype))
-
-    def _reduce(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        probabilities = logits.softmax(dim=1)
-        return probabilities.mean(dim=0), majority_vote(logits), jensen_shannon(probabilities)
 
 
 def _relu_(x: Tensor) -> Tensor:

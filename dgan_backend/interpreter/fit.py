@@ -161,14 +161,16 @@ def _bases(
     if not settings.directions:
         return ()
     random = torch.Generator().manual_seed(settings.seed)
-    rows, channels = [], []
+    rows: list[list[Tensor]] = []  # of each picture, by size of map
     for n in np.unique(np.linspace(0, count - 1, _BASIS_PICTURES).astype(int)).tolist():
         maps = maps_of(n)
-        channels = group_channels(maps)
-        rows.append(gather(maps, torch.rand(_BASIS_PIXELS, 2, generator=random)))
-        _check_finite("The generator's maps", rows[-1])
+        found = gather(maps, torch.rand(_BASIS_PIXELS, 2, generator=random))
+        _check_finite("The generator's maps", found)
+        rows.append(list(found.split(group_channels(maps), dim=1)))
+        del maps, found  # before those of the next picture are made
     bases = []
-    for group in torch.cat(rows).split(channels, dim=1):
+    for parts in zip(*rows, strict=True):
+        group = torch.cat(parts)
         scale = _Scale.of(group)
         scaled = scale.apply(group)
         _, vectors = torch.linalg.eigh(scaled.T @ scaled)
@@ -206,6 +208,7 @@ def _gather_samples(
                 scale = scale or _Scale.of(values, _LEAST)  # of some pixels, maybe of one
                 stored = scale.apply(values).clamp(-_MOST, _MOST)
                 features[m, torch.from_numpy(mine)] = stored.half()
+        del maps, read  # before those of the next picture are made
     if features is None or scale is None:
         raise ValueError("there is no picture to fit on.")
     labels = torch.from_numpy(np.stack([draw.label for draw in draws]))

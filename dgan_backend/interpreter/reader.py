@@ -77,10 +77,15 @@ class PixelReader:
         self._tables = [replace(t, values=t.values.to(self._dtype)) for t in tables]
         self._places = [_Places.of_pixels(level.size, size, device) for level in self._near]
 
+    @property
+    def tile(self) -> int:
+        """Pixels whose surroundings are multiplied together."""
+        return max(1, max(_CHUNK_VALUES, _TILE_VALUES) // self._outputs)
+
     def read(self, index: Tensor) -> Iterator[Tensor]:
         """Outputs of the layer, [P', O] at a time, at pixels [P] int64, which ascend."""
         chunk = max(1, _CHUNK_VALUES // self._outputs)
-        for pixels in index.split(max(chunk, _TILE_VALUES // self._outputs)):
+        for pixels in index.split(self.tile):
             near = [
                 _NearLevel(level, places, places.of(pixels))
                 for level, places in zip(self._near, self._places, strict=True)

@@ -28,15 +28,38 @@ def jensen_shannon(probabilities: Tensor) -> Tensor:
     return (mean - entropy(probabilities, dim=1).mean(dim=0)).clamp_min(0.0)
 
 
+def of_logits(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Members' logits [M, K, ...], which are lost -> the mean of their softmax [K, ...], their
+    majority [...] int64, and their Jensen-Shannon divergence [...] in nats.
+
+    As `softmax`, `majority_vote` and `jensen_shannon`, in fewer passes: with z = logits less their
+    largest and S = sum exp z, an entropy is ln S - sum (z exp z) / S, which needs one logarithm a
+    member instead of K.
+    """
+    top = logits.amax(dim=1, keepdim=True)
+    vote = _most_frequent((logits >= top).float().sum(dim=0))
+    z = logits.sub_(top)
+    weights = z.exp()
+    total = weights.sum(dim=1, keepdim=True)
+    spread = z.mul_(weights).sum(dim=1, keepdim=True)
+    own = (total.log() - spread / total).mean(dim=0)[0]
+    probabilities = weights.div_(total).mean(dim=0)
+    return probabilities, vote, (entropy(probabilities, dim=0) - own).clamp_min_(0.0)
+
+
 def majority_vote(scores: Tensor) -> Tensor:
     """[M, K, ...] of which a member's largest is its label -> [...] int64: the most frequent label;
     a tie goes to the smallest class.
 
     Of operations that run over whole planes: as many `argmax` would take longer than all else.
     """
-    chosen = (scores >= scores.amax(dim=1, keepdim=True)).float().sum(dim=0)
+    return _most_frequent((scores >= scores.amax(dim=1, keepdim=True)).float().sum(dim=0))
+
+
+def _most_frequent(chosen: Tensor) -> Tensor:
+    """How many chose each class [K, ...] -> [...] int64: the first of the largest."""
     classes = len(chosen)
-    order = torch.arange(classes - 1, -1, -1, device=scores.device, dtype=chosen.dtype)
+    order = torch.arange(classes - 1, -1, -1, device=chosen.device, dtype=chosen.dtype)
     ranked = chosen * classes + order.reshape(-1, *[1] * (chosen.ndim - 1))
     return classes - 1 - ranked.amax(dim=0).long() % classes
 
