@@ -181,7 +181,8 @@ def test_without_a_backbone_students_begin_at_random(tmp_path: Path) -> None:
     add_tiny_backbone(folder)  # a version stays what it was, whatever its generator gets
     again = Segmenter.load(tmp_path / "v1")
     assert not again.backbone.trained
-    assert (again.segment_image(images[0]).labels == made.segment_image(images[0]).labels).all()
+    same = again.segment_image(images[0]).labels == made.segment_image(images[0]).labels
+    assert same.mean() > 0.98  # weights are stored in 16 bits
 
 
 def test_a_generator_without_anything_labels_pictures_from_outside(tmp_path: Path) -> None:

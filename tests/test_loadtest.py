@@ -168,7 +168,7 @@ class Backend(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         if self.path == "/broken":
             return
-        time.sleep(0.2 if self.path == "/predict" else 0.0)
+        time.sleep(0.2 if self.path.startswith("/predict") else 0.0)
         told = {"path": self.path, "body": body.decode(), "secret": self.headers.get("x-secret")}
         data = json.dumps(told).encode()
         self.send_response(403 if self.path == "/webhook" else 200)

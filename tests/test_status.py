@@ -186,7 +186,7 @@ def test_jobs_are_queued_running_failed_or_idle(tmp_path: Path, board: Board) ->
         assert job(tmp_path, board, "label")["state"] == "idle"
     board.failed(UID, "train")
     failed = job(tmp_path, board, "train")
-    assert failed["state"] == "failed" and 3 < failed["retry_seconds"] <= 5
+    assert failed["state"] == "failed" and 3 < failed["retry_seconds"] <= 6
     assert status(tmp_path, board).report()["active"]
     board.settle(UID, "train", 1)
     assert job(tmp_path, board, "train")["state"] == "idle"

@@ -217,7 +217,7 @@ def test_no_task_id_spoils_the_page(
     tmp_path: Path, board: Board, server: redis.Redis, task: str, there: bool
 ) -> None:
     with serving(tmp_path, server if there else None) as client:
-        setup = {"project": UID, "schema": CONFIG}
+        setup = {"project": UID, "schema": CONFIG, "hostname": "http://ls:8080"}
         assert client.post("/setup", json=setup).status_code == 200
         body = f'{{"tasks": [{{"id": {task}, "data": {{}}}}], "project": "{UID}"}}'
         headers = {"Content-Type": "application/json"}

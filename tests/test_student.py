@@ -248,7 +248,7 @@ def test_a_saved_student_labels_the_same(segmenter: Segmenter, tmp_path: Path) -
     assert segmenter.student is not None
     assert torch.equal(statistics, segmenter.student.networks[0].trunk.down[0][1].running_var)
     (tmp_path / "v1" / "student.json").unlink()
-    with pytest.raises(DganError, match=r"no student\.json"):
+    with pytest.raises(DganError, match=r"student\.json is missing"):
         Segmenter.load(tmp_path / "v1")
 
 
