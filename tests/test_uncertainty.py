@@ -135,3 +135,10 @@ def test_all_at_once_of_logits(size: float) -> None:
     assert torch.equal(voted, vote)
     assert torch.allclose(divergence, jensen_shannon(softmax), atol=2e-5)
     assert divergence.min() >= 0
+
+
+@pytest.mark.parametrize(("members", "classes"), [(1, 5), (4, 1), (1, 1)])
+def test_one_member_or_class_has_no_doubt(members: int, classes: int) -> None:
+    logits = torch.randn(members, classes, 9, generator=torch.Generator().manual_seed(1))
+    mean, _, divergence = of_logits(logits)
+    assert torch.allclose(mean.sum(dim=0), torch.ones(9)) and divergence.max() < 1e-6

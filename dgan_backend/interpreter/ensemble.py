@@ -143,7 +143,8 @@ class Ensemble:
         probabilities = torch.empty(k, count, device=device)
         vote = torch.empty(count, dtype=torch.long, device=device)
         uncertainty = torch.empty(count, device=device)
-        parts = shares(index.to(device), reader.tile)
+        index = index.to(device)
+        parts = shares(index, reader.tile)
         starts = itertools.accumulate((len(part) for part in parts), initial=0)
 
         def read(place: tuple[int, Tensor]) -> None:
@@ -154,7 +155,7 @@ class Ensemble:
                 probabilities[:, start:end], vote[start:end], uncertainty[start:end] = found
                 start = end
 
-        side_by_side(read, list(zip(starts, parts, strict=False)))
+        side_by_side(read, list(zip(starts, parts, strict=False)), index.device)
         return probabilities, vote, uncertainty
 
     @staticmethod
