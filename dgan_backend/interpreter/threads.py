@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import lru_cache
+from functools import cache
 from threading import Barrier
 from typing import TypeVar
 
@@ -55,7 +55,7 @@ def _threads(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads that have one torch thread each, for good. All are begun at once, since threads that
     use torch for the first time get the number that was set last, whoever set it."""

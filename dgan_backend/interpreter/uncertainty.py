@@ -29,8 +29,8 @@ def jensen_shannon(probabilities: Tensor) -> Tensor:
 
 
 def of_logits(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Members' finite logits [M, K, ...], which are lost -> the mean of their softmax [K, ...], their
-    majority [...] int64, and their Jensen-Shannon divergence [...] in nats.
+    """Members' finite logits [M, K, ...], which are lost -> the mean of their softmax [K, ...],
+    their majority [...] int64, and their Jensen-Shannon divergence [...] in nats.
 
     As `softmax`, `majority_vote` and `jensen_shannon`, in fewer passes: with z = logits less their
     largest and S = sum exp z, an entropy is ln S - sum (z exp z) / S, which needs one logarithm a
