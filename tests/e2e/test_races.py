@@ -105,7 +105,7 @@ def test_a_worker_killed_while_it_writes_leaves_one_prediction_a_task(
         pressed = people.submit(_retrieve, team.api, team.project)
         for kill in range(3):
             until(lambda least=kill: _labeled(team, version, rest) > 3 * least, "a write")
-            os.kill(demo.facts["pids"]["worker-1"], signal.SIGKILL)
+            os.kill(_worker(demo), signal.SIGKILL)
             time.sleep(1.0)
         pressed.result()
     until(lambda: _labeled(team, version, rest) == len(rest), "the new version's predictions")
@@ -113,11 +113,21 @@ def test_a_worker_killed_while_it_writes_leaves_one_prediction_a_task(
     until(lambda: {len(team.api.predictions(t)) for t in rest} == {1}, "one prediction each")
 
 
+def _worker(demo: Demo) -> int:
+    """Its pid; one that was killed is there again, and told, only after a moment."""
+
+    def is_there() -> bool:
+        return Path(f"/proc/{demo.facts['pids']['worker-1']}/environ").exists()
+
+    until(is_there, "a worker")
+    return int(demo.facts["pids"]["worker-1"])
+
+
 @pytest.fixture
 def hasty(demo: Demo) -> Iterator[str]:
     """One more web process of the demo's backend, with the real ones' 85 s for an answer cut to
     nothing; its URL. Jobs run in the demo's worker."""
-    settings = Settings.from_env(environment(demo.facts["pids"]["worker-1"]))
+    settings = Settings.from_env(environment(_worker(demo)))
     with jobs.connect(settings, hurried=True) as client, listen("127.0.0.1", 0) as listener:
         app = create_app(settings, deadline=0.0, client=client)
         config = uvicorn.Config(app, http=ReasonProtocol, ws="none", log_config=None)
