@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import redis
@@ -57,6 +58,7 @@ def apart(entered: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     with cluster(entered, BUCKET) as made:
         for name, value in made.env.items():
             monkeypatch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # of another test's server
         yield made
 
 
@@ -203,7 +205,10 @@ def _images_alone(processes: int, pictures: int) -> float:
         process.stdin.flush()
     for process in started:
         assert process.wait(PATIENCE) == 0
-    return pictures / (time.monotonic() - began)
+    seconds = time.monotonic() - began
+    for process in started:
+        process.communicate()  # closes its pipes
+    return pictures / seconds
 
 
 _IMAGES = """
