@@ -81,7 +81,8 @@ def test_memory_of_a_process_and_of_what_it_started() -> None:
         subprocess.run(["kill", "--", f"-{process.pid}"], check=True)
         process.wait()
     assert set(kept.samples) == {"worker", "worker's jobs"}
-    assert kept.figures()["worker"]["peak_mib"] > kept.figures()["worker's jobs"]["peak_mib"] > 0
+    found = kept.figures()  # a child is as large as its parent until it runs its own program
+    assert found["worker"]["peak_mib"] >= found["worker's jobs"]["peak_mib"] > 0
 
 
 # The account
