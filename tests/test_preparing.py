@@ -231,7 +231,7 @@ def test_little_time_is_said_and_kept_to(
     said = capsys.readouterr().out
     assert "the encoder is to see 1 pictures, in about 1 seconds\n  that is few; give" in said
     about = json.loads((tmp_path / "mine" / "encoder.json").read_text())["training"]
-    assert 0 < about["pictures_seen"] < 2000
+    assert 0 < about["pictures_seen"] < 50_000  # of 100,000, as many as the machine is fast
 
 
 def test_an_encoder_that_another_command_left_is_measured(

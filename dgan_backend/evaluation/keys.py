@@ -20,7 +20,8 @@ from dgan_backend.student.native import backbone_id
 if TYPE_CHECKING:
     from dgan_backend.evaluation.bench import Bench
 
-HUMAN = 0.5  # share of people's labels in a student's batches
+_HUMAN = 0.5
+_SHARES = {"generated_only": 0.0, "both_sources": 1 / 3}  # if not _HUMAN
 _OF_MANY = ("many", "semi_supervised", "real_pictures", "both_sources")
 
 
@@ -58,10 +59,15 @@ def _of_training(bench: Bench, run: Run) -> list[Any]:
     if run.method == "judged_labels":
         told.append(content_digest(domain.person))
     if run.synthetic:
-        told.append(HUMAN)
+        told.append(human_share(run))
     if bench.plan.watched(run):
         told.append(bench.scale.epochs)
     return told
+
+
+def human_share(run: Run) -> float:
+    """Of people's labels in a student's batches."""
+    return _SHARES.get(run.method, _HUMAN)
 
 
 @lru_cache(maxsize=8)

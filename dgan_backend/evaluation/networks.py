@@ -14,7 +14,7 @@ from dgan_backend.evaluation import baselines, methods
 from dgan_backend.evaluation.baselines import Trust
 from dgan_backend.evaluation.bench import Bench
 from dgan_backend.evaluation.few_shot import Stopwatch, squares
-from dgan_backend.evaluation.keys import HUMAN
+from dgan_backend.evaluation.keys import human_share
 from dgan_backend.evaluation.measurement import measured, segmented
 from dgan_backend.evaluation.plan import Run
 from dgan_backend.factory.reading import DataSet, batch_of
@@ -25,8 +25,6 @@ from dgan_backend.student.course import finish, weights_by
 from dgan_backend.student.lessons import Counted, Labeled, Lessons, mixed
 from dgan_backend.student.network import SegmentationNetwork
 from dgan_backend.student.teaching import Checkpoint, Watch
-
-_SHARE = {"generated_only": 0.0, "both_sources": 1 / 3}  # of people's labels, if not HUMAN
 
 
 def trained(bench: Bench, run: Run) -> dict[str, Any]:
@@ -106,7 +104,7 @@ def _student(bench: Bench, run: Run, checkpoint: Checkpoint) -> Fitted:
     different ones."""
     generated = Counted(_generated(bench, run))
     checkpoint.others["generated"] = generated
-    human = _SHARE.get(run.method, HUMAN)
+    human = human_share(run)
     lessons = mixed([(bench.draw(run), human), (generated, 1 - human)])
     watch = _epochs(bench, run, lessons) if bench.plan.watched(run) else None
     network = bench.recipe(run).fit(lessons, checkpoint, watch=watch)
