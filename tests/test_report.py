@@ -28,8 +28,7 @@ TINY = Scale(
     draws=1,
     pictures=8,
     synthetic=6,
-    curve=(4,),
-    long_curve=(6, 8),
+    curve=(4, 6, 8),
     once=(1,),
     drops=(0.0, 0.1),
     many=(3, 10),
@@ -140,7 +139,6 @@ def test_a_tiny_report_from_nothing(
     assert first["uncertainty_auroc"] is None or 0 <= first["uncertainty_auroc"] <= 1
     assert set(first["miou_by_filter"]) == {"0", "0.1"}
     assert set(first["miou_by_synthetic"]) == {"4", "6", "8"}
-    assert set(first["miou_by_synthetic_long"]) == {"6", "8"}
     assert [row["members"] for row in first["ensemble"]] == [1, 2]
     assert set(first["causes"]) == {"generated_only", "judged_labels"}
     assert {"networks_labels_2", "real_pictures_2", "both_sources_2"} <= set(first["miou"])

@@ -22,7 +22,7 @@ from dgan_backend.student.lessons import Labeled
 from tests.test_report import TINY, arguments, domain, generator, write_pairs
 
 __all__ = ["domain", "generator"]  # fixtures
-FAST = replace(TINY, labels=(2,), once=(), curve=(), long_curve=(), drops=(), causes=False)
+FAST = replace(TINY, labels=(2,), once=(), curve=(), drops=(), causes=False)
 
 
 class Few(Plan):

@@ -195,11 +195,9 @@ def _curves(summary: Summary) -> Html:
         [Series(f"fully supervised on {most[0]}", [Point(0, most[1])], flat=True)] if most else []
     )
     student = TITLES["student"]
-    usual, long = (
-        [Point(n, cell["miou"], cell["miou_low"], cell["miou_high"]) for n, cell in cells]
-        for cells in (summary.curve(), summary.long_curve())
-    )
-    times = f", {LONG} times as many seen"
+    generated = [
+        Point(n, cell["miou"], cell["miou_low"], cell["miou_high"]) for n, cell in summary.curve()
+    ]
     drops = [
         Point(100 * d, cell["miou"], cell["miou_low"], cell["miou_high"])
         for d, cell in summary.drops()
@@ -209,7 +207,7 @@ def _curves(summary: Summary) -> Html:
         "Curves",
         chart([*series, *flat], "labeled pictures", up, logarithmic=True),
         chart(
-            [Series(student, usual), Series(student + times, long), *flat],
+            [Series(f"{student}, {LONG} times as many seen", generated), *flat],
             "generated pictures",
             up,
             logarithmic=True,
@@ -228,11 +226,9 @@ def _curves(summary: Summary) -> Html:
 def _distinct(summary: Summary) -> Html | None:
     """Of the second curve: how many generated pictures each student really saw."""
     rows: list[list[Child]] = [
-        [f"{n:,}" + (f", {LONG} times the training" if long else ""),
-         f"{cell['generated_seen']:,}", f"{cell['generated_distinct']:,}",
+        [f"{n:,}", f"{cell['generated_seen']:,}", f"{cell['generated_distinct']:,}",
          f"{100 * cell['miou']:.1f}"]
-        for cells, long in ((summary.curve(), False), (summary.long_curve(), True))
-        for n, cell in cells
+        for n, cell in summary.curve()
     ]  # fmt: skip
     head = ["generated pictures", "seen, with repeats", "different ones seen", "mIoU, %"]
     return grid(head, rows) if rows else None

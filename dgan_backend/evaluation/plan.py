@@ -27,7 +27,7 @@ ATTEMPTS = ("networks_labels", "real_pictures", "both_sources")  # to close the 
 _OF_REAL_PICTURES = ("real_pictures", "both_sources")
 PREPARED = ("pretrained", "version", "samples")  # leave files that other runs need
 DROP = 0.1
-LONG = 4  # times the pictures of a student's training
+LONG = 4  # times the pictures of a student's training, on the curve over generated pictures
 
 
 @dataclass(frozen=True, order=True)
@@ -61,8 +61,8 @@ class Scale:
 
     labels: counts that curves go over, with `draws` draws each, but for those of `once`. pictures:
     seen by a network (`budget.py` has whose are more). synthetic: generated pictures that a student
-    learns from; `curve` and `drops` vary that at 16 labels. long_curve: the same with LONG times as
-    many pictures seen, since with fewer most of so many would not be looked at. many: counts of
+    learns from; `curve` and `drops` vary that at 16 labels, the curve with LONG times as many
+    pictures seen, since with fewer most of 20,000 would not be looked at. many: counts of
     labels of the fully supervised rows. rendered: labeled pictures that the examples render for
     them. part: samples made in one run, so that 20,000 need no more than are read. judged: samples
     that calibration is measured on. test: pictures measured on, None = all. members: of the
@@ -75,8 +75,7 @@ class Scale:
     draws: int = 3
     pictures: int = 9600
     synthetic: int = 3000
-    curve: tuple[int, ...] = (100, 1000, 3000)
-    long_curve: tuple[int, ...] = (3000, 10000, 20000)
+    curve: tuple[int, ...] = (100, 1000, 3000, 10000, 20000)
     drops: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2)
     many: tuple[int, ...] = (100, 500, 2000)
     rendered: int = 2000
@@ -97,8 +96,7 @@ QUICK = Scale(
     draws=1,
     pictures=600,
     synthetic=200,
-    curve=(50, 200),
-    long_curve=(200, 400),
+    curve=(50, 200, 400),
     rendered=500,
     drops=(0.0, 0.1),
     part=250,
@@ -165,13 +163,11 @@ class Plan:
         if self.judged:
             yield Run("calibration", main)
             yield Run("ensemble", main)
-        for count in scale.curve:
-            yield self.student(main, 0, count, DROP)
         for drop in scale.drops:
             yield self.student(main, 0, scale.synthetic, drop)
         yield replace(self.compared("student", main, 0), method="protocol")
         yield from self._causes()
-        for count in scale.long_curve:
+        for count in scale.curve:
             yield self.long_student(count)
 
     def _causes(self) -> Iterator[Run]:
@@ -221,7 +217,7 @@ class Plan:
         return Run("student", count, draw, synthetic, drop)
 
     def long_student(self, synthetic: int) -> Run:
-        """Of the curve's right end: draw 0, and LONG times the pictures seen."""
+        """Of the curve: draw 0, and LONG times the pictures seen."""
         return replace(self.student(self.main, 0, synthetic, DROP), times=LONG)
 
     def watched(self, run: Run) -> bool:

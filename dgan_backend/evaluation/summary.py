@@ -64,14 +64,8 @@ class Summary:
         return Spread.of(both) if both else None
 
     def curve(self) -> list[tuple[int, dict[str, Any]]]:
-        """Students by the number of generated pictures."""
-        main = self.plan.main
-        runs = [(n, self.plan.student(main, 0, n, DROP)) for n in self.plan.scale.curve]
-        return [(n, self.cells[run]) for n, run in runs if run in self.cells]
-
-    def long_curve(self) -> list[tuple[int, dict[str, Any]]]:
-        """The same with a training LONG times as long, as far as samples go."""
-        runs = [(n, self.plan.long_student(n)) for n in self.plan.scale.long_curve]
+        """Students by the number of generated pictures; trainings are LONG times as long."""
+        runs = [(n, self.plan.long_student(n)) for n in self.plan.scale.curve]
         return [(n, self.cells[run]) for n, run in runs if run in self.cells]
 
     def drops(self) -> list[tuple[float, dict[str, Any]]]:
@@ -111,8 +105,7 @@ class Summary:
         return told
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that programs read. `miou_by_synthetic` has a training of usual length where
-        there is one, else the long one; `miou_by_synthetic_long` has all long ones."""
+        """The keys that programs read."""
         calibration = self.cell("calibration") or {}
         samples, outside = calibration.get("samples", {}), calibration.get("outside", {})
         ensemble = self.cell("ensemble") or {}
@@ -128,11 +121,7 @@ class Summary:
                 name: {"all": part.get("miou_all"), "kept": part.get("miou_kept")}
                 for name, part in (("samples", samples), ("outside", outside))
             },
-            "miou_by_synthetic": {
-                str(n): cell["miou"]
-                for n, cell in sorted({**dict(self.long_curve()), **dict(self.curve())}.items())
-            },
-            "miou_by_synthetic_long": {str(n): cell["miou"] for n, cell in self.long_curve()},
+            "miou_by_synthetic": {str(n): cell["miou"] for n, cell in self.curve()},
             "miou_by_filter": {f"{drop:g}": cell["miou"] for drop, cell in self.drops()},
             "ensemble": ensemble.get("rows", []),
             "protocol": self.variant("protocol") or {},
