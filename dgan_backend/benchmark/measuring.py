@@ -8,14 +8,13 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
+from dgan_backend import children
 from dgan_backend.errors import DganError
 from dgan_backend.supervision import compute
 
@@ -52,7 +51,7 @@ def here(run: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
 
 def apart(run: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     """As `here`, in a new process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with children.pool(1) as pool:
         try:
             return pool.submit(here, run, *args).result()
         except BrokenProcessPool as error:

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dgan_backend import metrics
+from dgan_backend import children, metrics
 from dgan_backend.errors import DganError
 from dgan_backend.evaluation import methods
 from dgan_backend.evaluation.few_shot import (
@@ -257,7 +256,7 @@ def _compute_all(
     jobs: int,
     progress: Callable[..., Iterable[Any]],
 ) -> None:
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with children.pool(jobs) as pool:
         try:
             if {"unet", "unets"} & set(chosen):
                 _choose(pool, ruler, results, counts, progress)

@@ -6,11 +6,11 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from typing import Any
 
 import torch
 
+from dgan_backend import children
 from dgan_backend.evaluation import judging, measurement, networks, supplies
 from dgan_backend.evaluation.bench import FORMAT, Bench
 from dgan_backend.evaluation.few_shot import Stopwatch
@@ -141,7 +141,7 @@ def carry_out(
 
 def _side_by_side(work: _Work, jobs: int, tell: Tell) -> None:
     """Each of `jobs` has a process of its own, so that one that dies takes no other run along."""
-    free: list[ProcessPoolExecutor] = [_process() for _ in range(jobs)]
+    free = [children.pool(1) for _ in range(jobs)]
     running: dict[Future[dict[str, Any]], tuple[Run, ProcessPoolExecutor]] = {}
     try:
         while True:
@@ -157,12 +157,8 @@ def _side_by_side(work: _Work, jobs: int, tell: Tell) -> None:
                 work.finish(run, future.result)
                 if isinstance(future.exception(), BrokenExecutor):
                     process.shutdown(wait=False)
-                    process = _process()
+                    process = children.pool(1)
                 free.append(process)
     finally:
         for process in [*free, *(process for _, process in running.values())]:
             process.shutdown(wait=False, cancel_futures=True)
-
-
-def _process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
