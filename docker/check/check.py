@@ -33,6 +33,7 @@ ROOT = HERE.parent.parent
 OURS = "localhost/dgan-check"  # images
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+INSIDE_CERTIFICATES = "/etc/dgan-check.crt"  # beside those that Debian's package writes there
 INSIDE = "DGAN_CHECK_INSIDE"  # set in the namespaces
 HEALTHY_SECONDS = 300.0
 GRACE_SECONDS = 15.0  # stop_grace_period of compose.yaml
@@ -131,13 +132,14 @@ def hand_in_pip(folder: Path) -> list[str]:
     kept = {name: found[name] for name in names if name in found}
     settings = folder / "pip.conf"
     lines = [f"{name} = {value}" for name, value in kept.items()]
-    settings.write_text("\n".join(["[global]", f"cert = {CERTIFICATES}", *lines, ""]))
+    settings.write_text("\n".join(["[global]", f"cert = {INSIDE_CERTIFICATES}", *lines, ""]))
     paths = {word.removeprefix("file://") for value in kept.values() for word in value.split()}
     local = {str(Path(path)) for path in paths if path.startswith("/") and Path(path).exists()}
     # An index of files names its files by ../files.
     local |= {str(Path(path).parent) for path in local if Path(path).name == "simple"}
-    mounts = [f"--volume={path}:{path}:ro" for path in sorted({*local, CERTIFICATES})]
-    return [f"--volume={settings}:/etc/pip.conf:ro", *mounts]
+    places = {CERTIFICATES: INSIDE_CERTIFICATES, str(settings): "/etc/pip.conf"}
+    places.update((path, path) for path in sorted(local))
+    return [f"--volume={here}:{inside}:ro" for here, inside in places.items()]
 
 
 def build(name: str, file: Path, options: list[str]) -> None:
