@@ -24,8 +24,9 @@ class Settings:
     password and the secret of webhooks go to no others.
     `precision` says what numbers labels of samples are computed in, as `precision.numbers_for` has
     it. `threads` is the number of torch threads of one process; 0 means chosen by what else runs.
-    `allowed_image_hosts` are the hosts (beside Label Studio's own) that pictures may be
-    fetched from although they resolve to a private address. `allowed_hosts` are the names that
+    `allowed_image_hosts` are the hosts, beside Label Studio and its storage, that pictures may be
+    fetched from: names, at private addresses too, or patterns such as `*.example.com` and `*`, at
+    public ones only. `allowed_hosts` are the names that
     this backend is reached by (see `serving.door`). `sweep_seconds` is how often each
     Label Studio is asked for what no webhook told. `model_url` is MODEL_DIR where it is a URL;
     `model_dir` then is the local folder that mirrors it.

@@ -174,7 +174,8 @@ def test_an_unreachable_host_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert "cannot be fetched" in refusal(f"http://127.0.0.1:{port}/a.png", allowed=("127.0.0.1",))
-    assert "no-such-host.invalid, which is not found" in refusal("http://no-such-host.invalid/a")
+    nowhere = "no-such-host.invalid"
+    assert f"{nowhere}, which is not found" in refusal(f"http://{nowhere}/a", allowed=("*",))
 
 
 @pytest.mark.parametrize("url", ["ftp://h/a.png", "file:///etc/passwd", "picture.png", "http://"])
@@ -185,8 +186,28 @@ def test_only_http_and_https(url: str) -> None:
 def test_no_private_address_is_asked(studio: Site) -> None:
     for host in ("127.0.0.1", "localhost"):
         url = studio.url.replace("127.0.0.1", host)
-        assert "ALLOWED_IMAGE_HOSTS" in refusal(f"{url}/data/upload/1/a.png")
+        for allowed in ((), ("*",), (f"*{host[1:]}",)):
+            said = refusal(f"{url}/data/upload/1/a.png", allowed=allowed)
+            assert host in said and "ALLOWED_IMAGE_HOSTS" in said
     assert studio.seen == []
+
+
+def test_a_host_that_nobody_named_is_not_even_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: asked.append(host) or [])
+    said = refusal("https://pictures.example/a.png", allowed=("*.other.example", "example"))
+    assert "add pictures.example to ALLOWED_IMAGE_HOSTS" in said
+    assert asked == []
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "fd00:ec2::254"])
+def test_not_even_a_named_host_may_be_a_link_local_one(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    entries = [(0, 0, 0, "", (address, 80))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+    said = refusal("http://pictures.example/a.png", allowed=("pictures.example",))
+    assert f"link-local address ({address})" in said
 
 
 def test_an_allowed_host_is_asked_without_the_token(studio: Site) -> None:
@@ -203,12 +224,48 @@ def test_an_allowed_host_is_asked_without_the_token(studio: Site) -> None:
 def test_a_redirect_is_checked_like_the_first_url(studio: Site) -> None:
     with serving(lambda seen: Answer(png())) as other:
         url = f"/data/upload/1/away.png?to={other.url}/a.png"
-        assert "private address" in refusal(url, studio)
+        assert "is not kept by Label Studio" in refusal(url, studio)
         assert other.seen == []
         with client(studio) as site:
             assert load_image(task(url), "image", site, ("127.0.0.1",)).shape == (3, 5, 3)
     assert [seen.headers.get("authorization") for seen in other.seen] == [None]
     assert studio.seen[-1].headers["authorization"] == f"Token {KEY}"
+
+
+@pytest.fixture
+def storage() -> Iterator[Site]:
+    there = {"/a.png": lambda _: Answer(png()), "/on.png": lambda _: redirect("/a.png")}
+    with serving(lambda seen: there[seen.path](seen)) as site:
+        yield site
+
+
+@pytest.fixture
+def leading(storage: Site) -> Iterator[Site]:
+    """A Label Studio, all of whose pictures are elsewhere."""
+    with serving(lambda seen: redirect(f"{storage.url}{seen.query['to'][0]}")) as site:
+        yield site
+
+
+def test_storage_may_be_where_a_trusted_label_studio_says(storage: Site, leading: Site) -> None:
+    with client(leading) as site:
+        image = load_image(task("/tasks/42/resolve/?to=/a.png"), "image", site)
+    assert image.shape == (3, 5, 3)
+    assert [seen.headers.get("authorization") for seen in storage.seen] == [None]
+
+
+def test_uploads_are_not_storage_and_storage_leads_no_further(storage: Site, leading: Site) -> None:
+    assert "not kept by Label Studio" in refusal("/data/upload/1/x?to=/a.png", leading)
+    assert storage.seen == []
+    assert "not kept by Label Studio" in refusal("/tasks/42/resolve/?to=/on.png", leading)
+    assert [seen.path for seen in storage.seen] == ["/on.png"]
+
+
+def test_storage_of_a_label_studio_that_no_admin_named_is_public(
+    storage: Site, leading: Site
+) -> None:
+    with client(leading, trusted=False) as site, pytest.raises(TaskError, match="private address"):
+        load_image(task("/tasks/42/resolve/?to=/a.png"), "image", site)
+    assert leading.seen and not storage.seen
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(
@@ -258,18 +315,17 @@ def test_one_private_address_of_several_is_enough(monkeypatch: pytest.MonkeyPatc
     entries = [(0, 0, 0, "", (address, 443)) for address in ("8.8.8.8", "10.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
     with pytest.raises(FetchError, match=r"10\.0\.0\.1"):
-        _checked_address(httpx.URL("https://both.example/a"), ())
+        _checked_address(httpx.URL("https://both.example/a"), ("*.example",))
     entries.pop()
-    assert _checked_address(httpx.URL("https://both.example/a"), ()) == ipaddress.ip_address(
-        "8.8.8.8"
-    )
+    url = httpx.URL("https://both.example/a")
+    assert _checked_address(url, ("*.example",)) == ipaddress.ip_address("8.8.8.8")
 
 
 def test_a_label_studio_named_by_setup_is_not_the_metadata_address() -> None:
     site = LabelStudioClient("http://169.254.169.254", KEY, trusted=False)
     with site, pytest.raises(TaskError, match="link-local"):
         load_image(task("/data/upload/1/a.png"), "image", site)
-    with site, pytest.raises(TaskError, match="private address"):
+    with site, pytest.raises(TaskError, match="not kept by Label Studio"):
         load_image(task("/latest/meta-data"), "image", site)
 
 
@@ -406,7 +462,7 @@ def test_the_token_goes_to_label_studios_pictures_only(url: str) -> None:
     with serving(lambda _: Answer(png())) as host:
         url = url.format(host.url)
         with LabelStudioClient(f"{host.url}/label-studio", KEY) as site:
-            with pytest.raises(TaskError, match="private address"):
+            with pytest.raises(TaskError, match="is not kept by Label Studio"):
                 load_image(task(url), "image", site)
             assert host.seen == []
             load_image(task(url), "image", site, ("127.0.0.1",))

@@ -33,9 +33,9 @@ _ATTEMPTS = 3  # of a call that Label Studio has not begun with
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds between them
 _WHOLE_PAGE = 20
 _MOST_BYTES = 256 * 1024 * 1024  # of an answer: a page of tasks with large masks in them
+_STORED = r"/(tasks|projects)/\d+/(resolve|presign)/?"  # leads on to a project's storage
 _PICTURES = (  # where Label Studio 1.23 keeps pictures, and nothing else
-    r"/data/upload/.+|/data/local-files/?|/storage-data/uploaded/?"
-    r"|/(tasks|projects)/\d+/(resolve|presign)/?"
+    rf"/data/upload/.+|/data/local-files/?|/storage-data/uploaded/?|{_STORED}"
 )
 _OF_A_PROJECT = "id,title,description,label_config"  # in a list; counts take long
 
@@ -91,11 +91,18 @@ class LabelStudioClient:
     def keeps(self, url: str) -> bool:
         """Whether a URL is one of this Label Studio's for pictures, which the token may go to:
         neither its API's, nor another application's on the same host."""
+        return self._has(_PICTURES, url)
+
+    def hands_on(self, url: str) -> bool:
+        """Whether it is one that leads on to where a project's storage has a picture."""
+        return self._has(_STORED, url)
+
+    def _has(self, paths: str, url: str) -> bool:
         asked, own = httpx.URL(url), httpx.URL(self.url)
         path, prefix = _unquoted(asked.path), own.path.rstrip("/")
         if _origin(asked) != _origin(own) or path is None or not path.startswith(f"{prefix}/"):
             return False
-        return re.fullmatch(_PICTURES, path[len(prefix) :]) is not None
+        return re.fullmatch(paths, path[len(prefix) :]) is not None
 
     # Projects, tasks, predictions
 

@@ -1,11 +1,12 @@
 """Fetch bytes from a URL that somebody wrote into a task, without becoming their errand boy.
 
 A task's URL is whatever an annotator imported. Fetched from inside the network it could reach
-the cloud's metadata address or an admin page, so: only http and https; every address that a host
-resolves to must be public, unless the host is Label Studio's own or in ALLOWED_IMAGE_HOSTS; the
-connection goes to the very address that was checked (no second look-up); each redirect is checked
-anew; the token goes only to where Label Studio keeps pictures; one deadline holds for all of it;
-and nothing that is packed is unpacked.
+the cloud's metadata address or an admin page, so: only http and https; only Label Studio, the
+storage that it hands a picture on to, and hosts of ALLOWED_IMAGE_HOSTS, the latter at private
+addresses only where they are named in full; no link-local address; the connection goes to the very
+address that was checked (no second look-up); each redirect is checked anew; the token goes only to
+where Label Studio keeps pictures; one deadline holds for all of it; and nothing that is packed is
+unpacked.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import lru_cache
 
 import httpx
@@ -21,6 +23,7 @@ import httpx
 from dgan_backend.labelstudio.addresses import (
     Address,
     LinkLocalError,
+    is_link_local,
     is_public,
     pinned,
     port_of,
@@ -80,11 +83,13 @@ def fetch(
 def _follow(
     url: str, site: LabelStudioClient | None, allowed_hosts: tuple[str, ...], limits: Limits
 ) -> bytes:
+    hosts = allowed_hosts
     for _ in range(_MAX_REDIRECTS + 1):
-        with _open(url, site, allowed_hosts) as response:
+        with _open(url, site, hosts) as response:
             target = _redirect(response, url, site)
             if target is None:
                 return read(response, limits.max_bytes)
+            hosts = (*allowed_hosts, *_storage(site, url, target))
             url = target
     raise FetchError(f"was redirected more than {_MAX_REDIRECTS} times; give its final URL")
 
@@ -146,15 +151,32 @@ def _redirect(response: httpx.Response, url: str, site: LabelStudioClient | None
     return None
 
 
+def _storage(site: LabelStudioClient | None, url: str, target: str) -> tuple[str, ...]:
+    """What the redirect of one URL allows beside what an admin does: a project's storage, at any
+    address where an admin named Label Studio, else at a public one."""
+    if site is None or not site.hands_on(url):
+        return ()
+    return (httpx.URL(target).host.lower(),) if site.trusted else ("*",)
+
+
 def _checked_address(url: httpx.URL, allowed_hosts: tuple[str, ...]) -> Address:
-    """One address of the host, after all of them were checked."""
-    addresses = _resolve(url)
-    allowed = {url.host.lower(), f"{url.host.lower()}:{port_of(url)}"} & set(allowed_hosts)
-    refused = [address for address in addresses if not is_public(address)]
-    if refused and not allowed:
+    """One address of the host, after its name and all of them were checked. Raises FetchError
+    before anything is connected, and before a name that is not allowed is looked up."""
+    host = url.host.lower()
+    named = not {host, f"{host}:{port_of(url)}"}.isdisjoint(allowed_hosts)
+    if not named and not any(fnmatchcase(host, name) for name in allowed_hosts if "*" in name):
         raise FetchError(
-            f"is at {url.host}, a private address ({refused[0]}) that task data must not point "
-            "to; if that is intended, add the host to ALLOWED_IMAGE_HOSTS"
+            f"is not kept by Label Studio but at {host}; if pictures may come from there, add "
+            f"{host} to ALLOWED_IMAGE_HOSTS"
+        )
+    addresses = _resolve(url)
+    if local := [address for address in addresses if is_link_local(address)]:
+        raise FetchError(f"is at {host}, a link-local address ({local[0]}), which is never asked")
+    private = [address for address in addresses if not is_public(address)]
+    if private and not named:
+        raise FetchError(
+            f"is at {host}, a private address ({private[0]}); if that is intended, name {host} "
+            "in full in ALLOWED_IMAGE_HOSTS"
         )
     return addresses[0]
 
