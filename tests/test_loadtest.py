@@ -232,7 +232,8 @@ def told(**changes: Any) -> report.Report:
             "count": 1, "share": 0.4, "versions": 1, "last": "p7-toonhead-v0001",
             "seconds_until_all": 12.0,
         },
-        "corrections": {"submitted": 3, "tasks": 3, "changed_again": 1, "lost": [], "missing": []},
+        "corrections": {"submitted": 3, "tasks": 3, "changed_again": 1, "lost": [], "missing": [],
+                        "left_out": {}},
         "predictions": {"tasks": 5, "predictions": 5, "doubled": {}},
         "memory": report.memory_of(kept),
         "troubles": [],
@@ -254,9 +255,11 @@ def test_a_report_tells_health_while_a_training_runs_apart() -> None:
         ({"predictions": {"tasks": 5, "predictions": 6, "doubled": {3: ["v1"]}}}, True),
         ({"corrections": {**told()["corrections"], "lost": [2]}}, True),
         ({"corrections": {**told()["corrections"], "missing": [2]}}, True),
+        ({"corrections": {**told()["corrections"], "left_out": {2: "unreadable"}}}, True),
         ({"routes": report.routes([Answer(1.0, "/webhook", 1.2, True)], [], [])}, False),
+        ({"routes": report.routes([Answer(1.0, "/webhook", 0.1, False)], [], [])}, False),
     ],
-    ids=["doubled", "lost", "missing", "slow"],
+    ids=["doubled", "lost", "missing", "left out", "slow", "refused"],
 )
 def test_what_is_lost_or_doubled_fails_what_is_slow_is_told(
     changes: dict[str, Any], failed: bool

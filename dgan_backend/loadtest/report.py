@@ -12,6 +12,10 @@ WEBHOOK_MS = 1000.0  # Label Studio gives up, and an annotator has waited for it
 HEALTH_MS = 300.0  # p99 while a training runs; Label Studio gives up after 1 s
 _BACKEND = ("/webhook", "/predict", "/setup", "/health")
 _TRAINING = "/health while training"
+_MUST_ANSWER = ("/webhook", "/predict", "/health")
+_LOST, _LEFT_OUT, _DOUBLED = (
+    "no correction was lost", "no correction was left out", "no prediction is doubled"
+)  # fmt: skip
 _COLUMNS = ("count", "failed", "p50_ms", "p95_ms", "p99_ms", "max_ms")
 Report = dict[str, Any]
 
@@ -41,9 +45,12 @@ def targets(report: Mapping[str, Any]) -> dict[str, bool | None]:
     webhook, health = report["routes"]["/webhook"], report["routes"][_TRAINING]
     flat = [told["flat"] for name, told in report["memory"]["figures"].items() if "'s" not in name]
     return {
-        "no correction was lost": not report["corrections"]["lost"]
-        and not report["corrections"]["missing"],
-        "no prediction is doubled": not report["predictions"]["doubled"],
+        _LOST: not report["corrections"]["lost"] and not report["corrections"]["missing"],
+        _LEFT_OUT: not report["corrections"]["left_out"],
+        _DOUBLED: not report["predictions"]["doubled"],
+        "no webhook, prediction or /health failed": not any(
+            report["routes"][route]["failed"] for route in _MUST_ANSWER
+        ),
         f"no webhook took over {WEBHOOK_MS:.0f} ms": _under(webhook["max_ms"], WEBHOOK_MS),
         f"p99 of /health while training is under {HEALTH_MS:.0f} ms": _under(
             health["p99_ms"], HEALTH_MS
@@ -53,9 +60,9 @@ def targets(report: Mapping[str, Any]) -> dict[str, bool | None]:
 
 
 def failed(report: Report) -> bool:
-    """Whether something was lost or doubled: what must not happen, however slow all is."""
+    """Whether something was lost, left out or doubled: what must not happen, however slow all is."""
     told = targets(report)
-    return not (told["no correction was lost"] and told["no prediction is doubled"])
+    return not all(told[what] for what in (_LOST, _LEFT_OUT, _DOUBLED))
 
 
 def table(report: Report) -> str:
@@ -81,8 +88,8 @@ def _sentences(report: Report) -> list[str]:
     lines = [
         f"{corrections['submitted']} annotations of {corrections['tasks']} tasks were submitted, "
         f"{corrections['changed_again']} times one was changed again; "
-        f"{len(corrections['lost'])} are lost, {len(corrections['missing'])} are not in Label "
-        f"Studio as they were acknowledged.",
+        f"{len(corrections['lost'])} are lost, {len(corrections['left_out'])} left out, "
+        f"{len(corrections['missing'])} are not in Label Studio as they were acknowledged.",
         f"{trained['count']} trainings took {trained['share']:.0%} of the labeling time and made "
         f"{trained['versions']} versions; {_known(trained)}.",
         f"{found['tasks']} tasks have {found['predictions']} predictions; "
