@@ -119,7 +119,7 @@ def test_the_backend_accepts_its_environment(tmp_path: Path) -> None:
         if key.endswith("_FILE"):
             name = value.removeprefix("/run/secrets/")
             assert name in SERVICES["backend"]["secrets"]
-            (tmp_path / name).write_text("secret\n")
+            (tmp_path / name).write_text("" if name == "basic-auth-pass" else "secret\n")
             filled[key] = str(tmp_path / name)
     settings = Settings.from_env({**filled, "MODEL_DIR": "/data/models"})
     assert settings.redis_url == "redis://:secret@redis:6379/0"
@@ -178,6 +178,12 @@ def test_ours_and_redis_run_without_rights_on_a_root_that_cannot_be_written() ->
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert any(place.startswith("/tmp:") for place in service["tmpfs"])
     assert SERVICES["redis"]["user"] == "999:1000"  # the image's own
+
+
+def test_no_secret_of_ours_is_a_variable() -> None:
+    for name in ("backend", "worker"):
+        named = {key for key in SERVICES[name]["environment"] if not key.startswith("AWS_")}
+        assert not named & {"LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS", "REDIS_PASSWORD"}
 
 
 def test_secrets_are_files_that_the_readme_makes_and_git_ignores() -> None:
