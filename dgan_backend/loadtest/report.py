@@ -60,7 +60,7 @@ def targets(report: Mapping[str, Any]) -> dict[str, bool | None]:
 
 
 def failed(report: Report) -> bool:
-    """Whether something was lost, left out or doubled, which must not happen, however slow it is."""
+    """Whether something was lost, left out or doubled: that must not be, however slow all is."""
     told = targets(report)
     return not all(told[what] for what in (_LOST, _LEFT_OUT, _DOUBLED))
 
