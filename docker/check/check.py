@@ -158,23 +158,20 @@ def check_image() -> None:
     verify("port 9090", list(config["ExposedPorts"]) == ["9090/tcp"])
     (check,) = (image[key] for key in ("HealthCheck", "Healthcheck") if key in image)
     verify("a health check", check["Test"][0] == "CMD")
-    shell = [
-        "podman",
-        "run",
-        "--rm",
-        "--network=none",
-        "--read-only",
-        f"{OURS}/backend",
-        "sh",
-        "-c",
-    ]
-    frozen = run(*shell, "pip check >&2 && pip freeze --exclude-editable").splitlines()
+    frozen = shell("pip check >&2 && pip freeze --exclude-editable").splitlines()
     pinned = (ROOT / "constraints.txt").read_text().splitlines()
     known = {canonical(line) for line in pinned if "==" in line}
     foreign = {canonical(line) for line in frozen if "==" in line} - known
     verify(f"{len(frozen)} packages, as pinned; others: {sorted(foreign)}", not foreign)
-    wheels = run(*shell, "ls -A /src /root /tmp; find / -xdev -name '*.pyc' -newer /src -user 1001")
-    verify("neither caches nor secrets left behind", "secrets" not in wheels)
+    there = shell("ls -A /src /root /tmp; find /usr /src -name '*.pyc' -newer /src", "--user=0")
+    left = {"secrets", "build", ".cache", "__pycache__"} & set(re.split(r"[\n/]", there))
+    verify(f"neither caches nor secrets left behind: {sorted(left)}", not left)
+
+
+def shell(script: str, *options: str) -> str:
+    """In a container of the image."""
+    options = ("--rm", "--network=none", "--read-only", *options)
+    return run("podman", "run", *options, f"{OURS}/backend", "sh", "-c", script)
 
 
 def canonical(requirement: str) -> str:
