@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from dgan_backend.evaluation import protocol
 from dgan_backend.evaluation.calibration import Guesses, calibrated
 from dgan_backend.evaluation.layout import verdict_of
 from dgan_backend.evaluation.minutes import saved
-from dgan_backend.evaluation.summary import Spread
+from dgan_backend.evaluation.page import _causes
+from dgan_backend.evaluation.plan import FULL, Plan, Run
+from dgan_backend.evaluation.summary import Spread, Summary
 
 labels = hnp.arrays(np.uint8, (3, 6, 5), elements=st.integers(0, 3))
 
@@ -214,3 +217,26 @@ def test_the_interval_of_an_auroc_is_that_of_exact_ones() -> None:
 def test_a_verdict_tells_what_draws_leave_open(values: list[float], said: str) -> None:
     found = verdict_of(Spread.of(values), 0.1)
     assert re.sub("<[^>]*>", "", found) == said
+
+
+def test_where_it_is_lost_is_told_step_by_step() -> None:
+    scale = replace(FULL, labels=(16,), once=(), draws=1, many=(2000,))
+    plan = Plan(scale, 60, labeled=2000, person=True)
+    student = plan.compared("student", 16, 0)
+    cells = {
+        student: {"miou": 0.7},
+        replace(student, method="judged_labels"): {"miou": 0.75},
+        replace(student, method="generated_only"): {"miou": 0.5},
+        Run("many", 2000): {"miou": 0.9},
+    }
+    text = str(_causes(Summary(plan, cells)))
+    told = re.findall(r"<td[^>]*>([^<]*)</td>", text)
+    rows = [tuple(told[n + 1 : n + 4]) for n in range(0, len(told), 4)]
+    assert rows == [
+        ("70.0", "", ""),
+        ("75.0", "wrong labels of samples", "+5.0"),
+        ("90.0", "what samples lack of real pictures", "+15.0"),
+        ("100.0", "what the network cannot learn from so many", "+10.0"),
+        ("50.0", "without the labels of people", "-20.0"),
+    ]
+    assert _causes(Summary(plan, {student: {"miou": 0.7}})) is None

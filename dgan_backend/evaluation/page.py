@@ -21,7 +21,7 @@ from dgan_backend.evaluation.layout import (
     verdict,
     verdict_of,
 )
-from dgan_backend.evaluation.plan import ATTEMPTS, CAUSES, COMPARED, DROP, LONG, TITLES, Run
+from dgan_backend.evaluation.plan import ATTEMPTS, CAUSES, COMPARED, LONG, TITLES, Run
 from dgan_backend.evaluation.summary import AIM_AUROC, AIM_SHARE, AIMS, Spread, Summary
 from dgan_backend.markup import Child, Html, tag
 
@@ -341,30 +341,33 @@ def _minutes(summary: Summary) -> Html | None:
 
 
 def _causes(summary: Summary) -> Html | None:
-    rows: list[list[Child]] = [
-        [TITLES[method], f"{100 * cell['miou']:.1f}"]
-        for method in CAUSES
-        if (cell := summary.variant(method)) is not None
-    ]
-    if not rows:
+    """From the student to masks that are all right, one thing changed a step: what each costs."""
+    plan, student = summary.plan, summary.main()
+    alone, judged = (summary.variant(method) for method in CAUSES)
+    if student is None or (alone is None and judged is None):
         return None
-    plan = summary.plan
-    main = summary.cells.get(plan.student(plan.main, 0, plan.scale.synthetic, DROP))
-    if main is not None:
-        rows.insert(0, [TITLES["student"], f"{100 * main['miou']:.1f}"])
-    most = summary.most()
-    if most is not None:
-        rows.append([f"fully supervised on {most[0]}: the same network", f"{100 * most[1]:.1f}"])
+    steps = [("", TITLES["student"], student["miou"])]
+    if judged is not None:
+        steps.append(("wrong labels of samples", TITLES["judged_labels"], judged["miou"]))
+    if (most := summary.most()) is not None:
+        what = f"true labels of {most[0]:,} real pictures, the same network"
+        steps.append(("what samples lack of real pictures", what, most[1]))
+    steps.append(("what the network cannot learn from so many", "all right", 1.0))
+    rows: list[list[Child]] = []
+    for (cause, what, miou), before in zip(steps, [steps[0], *steps], strict=False):
+        rows.append([what, f"{100 * miou:.1f}", cause, points(miou - before[2]) if cause else ""])
+    if alone is not None:
+        cost = points(alone["miou"] - student["miou"])
+        what = TITLES["generated_only"]
+        rows.append([what, f"{100 * alone['miou']:.1f}", "without the labels of people", cost])
+    note = (
+        "Each row changes one thing of the one above, the last one of the first. The judge's "
+        "labels are right where it is, which is not everywhere."
+    )
     return section(
         "Where it is lost",
-        grid([f"draw 0, {labels(plan.main)}", "mIoU, %"], rows),
-        tag(
-            "p",
-            "Right labels of the same samples tell what label noise costs; the version's "
-            "labels of real pictures tell what the generator does not cover; many true labels tell "
-            "what the network itself can hold.",
-            class_="note",
-        ),
+        grid([f"draw 0, {labels(plan.main)}", "mIoU, %", "what the step costs", "points"], rows),
+        tag("p", note, class_="note"),
     )
 
 

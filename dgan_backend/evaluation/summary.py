@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,11 +78,14 @@ class Summary:
         """The one of a method that is measured once, at the main count of labels."""
         return self.cells.get(Run(method, self.plan.main))
 
+    def main(self) -> dict[str, Any] | None:
+        """The student of draw 0 and the main count of labels."""
+        return self.variant("student")
+
     def variant(self, method: str) -> dict[str, Any] | None:
         """A student's that differs in one thing, or its protocol."""
         main = self.plan.student(self.plan.main, 0, self.plan.scale.synthetic, DROP)
-        varied = Run(method, main.labels, main.draw, main.synthetic, main.drop)
-        return self.cells.get(varied)
+        return self.cells.get(replace(main, method=method))
 
     def most(self) -> tuple[int, float] | None:
         """The network that was trained on the most labels: how many, and its mIoU."""
@@ -109,7 +112,7 @@ class Summary:
         calibration = self.cell("calibration") or {}
         samples, outside = calibration.get("samples", {}), calibration.get("outside", {})
         ensemble = self.cell("ensemble") or {}
-        main = self.plan.student(self.plan.main, 0, self.plan.scale.synthetic, DROP)
+        student = self.main()
         return {
             "miou": self.mious(),
             "uncertainty_auroc": samples.get("auroc"),
@@ -126,5 +129,5 @@ class Summary:
             "ensemble": ensemble.get("rows", []),
             "protocol": self.variant("protocol") or {},
             "causes": {m: cell["miou"] for m in CAUSES if (cell := self.variant(m)) is not None},
-            "minutes_saved": self.cells[main]["minutes"] if main in self.cells else None,
+            "minutes_saved": None if student is None else student["minutes"],
         }
