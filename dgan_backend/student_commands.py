@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from dgan_backend.settings import Settings
 if TYPE_CHECKING:
     from dgan_backend.segmenter import Segmenter
     from dgan_backend.student.course import UNetSettings
-    from dgan_backend.student.lessons import Lessons
     from dgan_backend.student.network import SegmentationNetwork
 
 _BACKBONES = ("light", "resnet50", "resnet101", "resnet152")
@@ -26,6 +26,7 @@ _EXAMPLES = """
 examples:
   dgan-backend synthesize --count 10000 --side 128 --out heads
   dgan-backend student train heads --labels pairs --out heads-student
+  dgan-backend student train --unlabeled photos --labels pairs --version heads-v1 --out s
   dgan-backend student version heads-student --out heads-v2
   dgan-backend segment photo.png --model heads-v2 --out parts
 """
@@ -47,9 +48,10 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     train = actions.add_parser(
         "train",
         help="DeepLab-V3 on sampled pictures, with or without people's labels",
-        description="Trains a DeepLab-V3 on data sets that `synthesize` made (--format png), or "
-        "on samples that are made on the way. Killed or stopped by Ctrl-C, the same command goes "
-        "on. The light network is for CPUs and small pictures; the ResNets want a GPU.",
+        description="Trains a DeepLab-V3 on data sets that `synthesize` made (--format png), on "
+        "unlabeled pictures that a version labels, or on samples that are made on the way. Killed "
+        "or stopped by Ctrl-C, the same command goes on. The light network is for CPUs and small "
+        "pictures; the ResNets want a GPU.",
     )
     train.add_argument(
         "sets",
@@ -67,6 +69,13 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     train.add_argument(
         "--labels", type=Path, metavar="PAIRS", help="people's labels to learn from as well"
+    )
+    train.add_argument(
+        "--unlabeled",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures of the domain that nobody labeled: --version labels them, and they are "
+        "learned from instead of samples made on the way, or as much as from SETs",
     )
     train.add_argument(
         "--share",
@@ -135,6 +144,7 @@ def _train(args: argparse.Namespace) -> int:
     from dgan_backend.student.native import STUDENT_CARD, save_student
     from dgan_backend.student.student import Student
     from dgan_backend.student.teaching import Checkpoint, teach
+    from dgan_backend.student_lessons import lessons
 
     if not 0.0 < args.share < 1.0:
         raise DganError(f"--share is between 0 and 1, not {args.share}.")
@@ -148,9 +158,12 @@ def _train(args: argparse.Namespace) -> int:
         return 0
     _warn_of_one_opinion(settings)
     network, begun = _network(args, segmenter.partonomy.num_classes)
-    lessons = _lessons(args, segmenter)
+    found = lessons(
+        args, segmenter, _side(args, segmenter), partial(tqdm, unit="picture", desc="labeling")
+    )
     told = {
         "sets": args.sets,
+        "unlabeled": str(args.unlabeled or ""),
         "labels": str(args.labels or ""),
         "version": segmenter.version,
         "share": args.share if args.labels else 0.0,
@@ -170,9 +183,9 @@ def _train(args: argparse.Namespace) -> int:
                 yield number
                 bar.update()
 
-        teach(network, lessons, settings, checkpoint, steps)
+        teach(network, found, settings, checkpoint, steps)
     augment = settings.augment
-    weights = weights_by(lessons.frequencies(network.num_classes), settings.balance)
+    weights = weights_by(found.frequencies(network.num_classes), settings.balance)
     correction = tuple(correction_by(weights, settings.prior))
     write_json(args.out / _TRAINING, told)
     save_student(args.out, Student([network.cpu()], augment.mirror, augment.swap, correction))
@@ -186,6 +199,7 @@ def _key(args: argparse.Namespace, settings: UNetSettings, side: int, version: s
     SHA-256."""
     from dgan_backend.generators.native import file_hash
     from dgan_backend.labeled import content_digest
+    from dgan_backend.student_lessons import pictures_of
 
     depends = [
         asdict(settings),
@@ -195,6 +209,8 @@ def _key(args: argparse.Namespace, settings: UNetSettings, side: int, version: s
         [_set_digest(url) for url in args.sets] or [version, args.filter],
         [content_digest(args.labels), args.share] if args.labels else [],
     ]
+    if args.unlabeled is not None:
+        depends.append([version, [file_hash(path) for path in pictures_of(args.unlabeled)]])
     return hashlib.sha256(json.dumps(depends).encode()).hexdigest()
 
 
@@ -263,34 +279,6 @@ def _network(args: argparse.Namespace, classes: int) -> tuple[SegmentationNetwor
 
 def _side(args: argparse.Namespace, segmenter: Segmenter) -> int:
     return int(args.side or segmenter.card.label_resolution)
-
-
-def _lessons(args: argparse.Namespace, segmenter: Segmenter) -> Lessons:
-    from dgan_backend.factory.reading import DataSet, Stream
-    from dgan_backend.student.lessons import mixed
-
-    side = _side(args, segmenter)
-    if args.sets:
-        sampled: Lessons = DataSet.open(args.sets, segmenter.partonomy, side)
-    else:
-        sampled = Stream(segmenter, side, args.filter)
-    if args.labels is None:
-        return sampled
-    return mixed([(_labeled(args.labels, segmenter, side), args.share), (sampled, 1 - args.share)])
-
-
-def _labeled(path: Path, segmenter: Segmenter, side: int) -> Lessons:
-    from dgan_backend.factory.reading import batch_of
-    from dgan_backend.inversion.framing import Frame
-    from dgan_backend.labeled import load_pairs
-    from dgan_backend.merging import IGNORE
-    from dgan_backend.student.lessons import Labeled
-
-    pairs = load_pairs(path).checked(segmenter.partonomy)
-    frames = [Frame(*mask.shape) for mask in pairs.masks]
-    images = [f.picture(i, side) for f, i in zip(frames, pairs.images, strict=True)]
-    masks = [f.mask(m, side, IGNORE) for f, m in zip(frames, pairs.masks, strict=True)]
-    return Labeled(*batch_of(images, masks))
 
 
 def _version(args: argparse.Namespace) -> int:

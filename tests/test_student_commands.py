@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from dgan_backend.factory.making import find_version, items
 from dgan_backend.factory.order import Order
 from dgan_backend.factory.reading import DataSet, Stream
 from dgan_backend.factory.shards import Shards
+from dgan_backend.pictures import save_picture, to_tensor
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.settings import Settings
@@ -25,6 +27,8 @@ from dgan_backend.storage import Storage
 from dgan_backend.student.augment import AugmentSettings
 from dgan_backend.student.course import UNetSettings
 from dgan_backend.student.deeplab import LightDeepLab
+from dgan_backend.student.lessons import Mixed
+from dgan_backend.student_lessons import labeled_by, lessons
 from tests.builders import labeled_pictures, tiny_models
 
 VERSION = "p1-toonhead-v0001"
@@ -138,6 +142,46 @@ def test_a_stream_is_learned_from(
     monkeypatch.setattr(reading, "_LOOKED_AT", 4)
     assert trained(models, tmp_path / "student") == 0
     assert (tmp_path / "student" / "student.safetensors").is_file()
+
+
+def test_pictures_that_nobody_labeled_are_labeled_and_learned_from(
+    models: Path, data_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "student"
+    for number, image in enumerate(labeled_pictures(3, 20, 30)[0]):
+        save_picture(photos / "more" / f"{number}.png", image)
+    words = ("--unlabeled", str(photos))
+    assert trained(models, out, *words) == 0
+    assert json.loads((out / "training.json").read_text())["unlabeled"] == str(photos)
+    capsys.readouterr()
+    for other in ((), (str(data_set), *words)):
+        assert trained(models, out, *other) == 2
+        assert "of other settings, sets or labels" in capsys.readouterr().err
+    save_picture(photos / "0.png", labeled_pictures(1)[0][0])
+    assert trained(models, out, *words) == 2
+    (photos / "1.png").write_bytes(b"none")
+    assert trained(models, tmp_path / "other", *words) == 2
+    assert "1.png cannot be read as a picture" in capsys.readouterr().err
+    assert trained(models, tmp_path / "none", "--unlabeled", str(tmp_path / "nowhere")) == 2
+    assert "is no folder of pictures" in capsys.readouterr().err
+
+
+def test_a_version_labels_as_it_sees_and_half_of_the_rest_is_of_sets(
+    models: Path, data_set: Path, tmp_path: Path
+) -> None:
+    segmenter = find_version(str(models / VERSION), Settings()).segmenter
+    image = labeled_pictures(1, 20, 30)[0][0]
+    save_picture(tmp_path / "photos" / "a.png", image)
+    found = labeled_by(segmenter, tmp_path / "photos", 30, lambda paths: paths)
+    images, masks = found.batch(2, torch.Generator().manual_seed(0))
+    assert images.shape == (2, 3, 30, 30) and masks.shape == (2, 30, 30)
+    assert np.array_equal(masks[0, 5:25].numpy(), segmenter.segment_image(image).labels)
+    assert (masks[:, :5] == 255).all() and (masks[:, 25:] == 255).all()
+    assert torch.equal(images[0, :, 5:25], to_tensor(image[None])[0])
+    given = argparse.Namespace(sets=[str(data_set)], unlabeled=tmp_path / "photos", labels=None,
+                               share=0.5, filter=0.1)  # fmt: skip
+    mixture = lessons(given, segmenter, 32)
+    assert isinstance(mixture, Mixed) and [share for _, share in mixture.parts] == [0.5, 0.5]
 
 
 def test_a_single_opinion_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:

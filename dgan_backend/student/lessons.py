@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dgan_backend.errors import DganError
 from dgan_backend.merging import IGNORE
+from dgan_backend.pictures import to_tensor
 
 
 class Lessons(Protocol):
@@ -40,6 +41,21 @@ class Labeled:
     def frequencies(self, num_classes: int) -> Tensor:
         said = self.masks[self.masks != IGNORE].flatten().long()
         return shares(torch.bincount(said, minlength=num_classes))
+
+
+@dataclass(frozen=True)
+class Compact:
+    """The same in a quarter of the memory: images [N, S, S, 3] uint8, masks [N, S, S] uint8."""
+
+    images: Tensor
+    masks: Tensor
+
+    def batch(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(self.images), (count,), generator=random)
+        return to_tensor(self.images[chosen].numpy()), self.masks[chosen]
+
+    def frequencies(self, num_classes: int) -> Tensor:
+        return Labeled(self.images, self.masks).frequencies(num_classes)
 
 
 @dataclass(frozen=True)
