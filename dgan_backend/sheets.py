@@ -43,10 +43,12 @@ def segmentation_sheet(
     segmentations: Sequence[Segmentation],
     partonomy: Partonomy,
     true: Sequence[np.ndarray] | None = None,
+    whose: str = "true parts",
 ) -> Picture:
     """Picture, label map and uncertainty of each side by side, with a legend below.
 
-    true: masks [H, W] of the same pictures, 255 = ignored, shown before the label maps.
+    true: masks [H, W] of the same pictures, 255 = ignored, shown before the label maps. whose:
+    what they are.
     """
     groups = []
     for n, s in enumerate(segmentations):
@@ -56,7 +58,7 @@ def segmentation_sheet(
     beside = _WIDTH // len(groups[0])
     rows = [list(chain(*groups[i : i + beside])) for i in range(0, len(groups), beside)]
     sheet = contact_sheet(rows)
-    shown = "picture, parts" if true is None else "picture, true parts, parts found"
+    shown = "picture, parts" if true is None else f"picture, {whose}, parts found"
     scale = f"uncertainty (black 0 to white {segmentations[0].bound:.2f} nats)"
     legend = _legend(partonomy, f"left to right: {shown}, {scale}", sheet.shape[1])
     return np.concatenate([sheet, legend])

@@ -154,6 +154,10 @@ class Bench:
         """The version of a run's draw."""
         return Segmenter.load(self.path(Run("version", run.labels, run.draw)))
 
+    def has_judge(self) -> bool:
+        judges = self.plan.judges()
+        return self.domain.person is not None or bool(judges and self.at_hand(judges[-1]))
+
     def judge(self) -> SegmentationNetwork:
         """What labels samples in a person's place."""
         if self.domain.person is not None:

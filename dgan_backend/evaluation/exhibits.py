@@ -15,7 +15,7 @@ from dgan_backend.evaluation import methods
 from dgan_backend.evaluation.bench import Bench
 from dgan_backend.evaluation.plan import DROP, Run
 from dgan_backend.interpreter.ensemble import PixelPrediction
-from dgan_backend.pictures import Picture
+from dgan_backend.pictures import Picture, to_tensor
 from dgan_backend.records import Segmentation
 from dgan_backend.sheets import segmentation_sheet
 
@@ -54,7 +54,13 @@ def _samples(bench: Bench, version: Run) -> Exhibit:
     segmenter = bench.segmenter(version)
     made = list(segmenter.segment_seeds(range(_FIRST, _FIRST + SHOWN), side=bench.side))
     told = f"{SHOWN} samples as the interpreter labels them, from {version.labels} labels"
-    return Exhibit(told, segmentation_sheet(made, bench.data.partonomy))
+    if not bench.has_judge():
+        return Exhibit(told, segmentation_sheet(made, bench.data.partonomy))
+    by_judge = list(
+        methods.unet_labels(bench.judge(), to_tensor(np.stack([s.image for s in made])))
+    )
+    sheet = segmentation_sheet(made, bench.data.partonomy, by_judge, "the judge's parts")
+    return Exhibit(f"{told}, beside the judge", sheet)
 
 
 def _outside(bench: Bench, run: Run) -> list[Exhibit]:
