@@ -168,6 +168,8 @@ def bad_masks() -> dict[str, Any]:
         "a text": region("brush", {"rle": "0" * 100}),
         "no bytes": region("brush", {"rle": [-1, 300, 1e9]}),
         "cut": region("brush", {"rle": code[:20]}),
+        "junk behind it": region("brush", {"rle": code + [0] * 100}),
+        "a megabyte behind it": region("brush", {"rle": code + [0] * 2**20}),
         "words of other sizes": region("brush", {"rle": [*code[:4], 0, *code[5:]]}),
         "bitmask bomb": region("bitmask", {"imageDataURL": as_url(png_that_says(30_000, 30_000))}),
         "a URL": region("bitmask", {"imageDataURL": "http://169.254.169.254/"}),
