@@ -88,7 +88,8 @@ def rasterize(points: Points, height: int, width: int) -> Mask:
     column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
     winding = np.zeros((height, width + 1), dtype=np.int32)
     np.add.at(winding, (row, column), sign[edge])
-    inside: Mask = np.cumsum(winding, axis=1)[:, :width] != 0
+    np.cumsum(winding, axis=1, dtype=np.int32, out=winding)
+    inside: Mask = winding[:, :width] != 0
     return inside
 
 
