@@ -57,6 +57,13 @@ def png_that_says(width: int, height: int, depth: int = 8, colour: int = 2, rows
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
+def png_with_empty_profile() -> bytes:
+    """With an empty iCCP chunk after its pixels, over which Pillow stumbles."""
+    png = png_that_says(SIDE, SIDE, 8, 6, rows=SIDE)
+    end = png.index(b"IEND") - 4
+    return png[:end] + chunk(b"iCCP", b"") + png[end:]
+
+
 def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
     values = np.random.RandomState(height * width).randint(0, 256, (height, width, channels))
     return values.astype(np.uint8)
@@ -176,6 +183,9 @@ def bad_masks() -> dict[str, Any]:
         "a file": region("bitmask", {"imageDataURL": "file:///etc/passwd"}),
         "zigzag": region("polygon", {"points": zigzag}),
         "no numbers": region("polygon", {"points": [[float("nan"), 1]] * 3}),
+        "400 digits": region("polygon", {"points": [[10**400, 1], [2, 2], [3, 3]]}),
+        "iCCP after IDAT": region("bitmask", {"imageDataURL": as_url(png_with_empty_profile())}),
+        "labels of no list": region("brush", {"rle": code, "brushlabels": 5}),
         "texts": region("polygon", {"points": [["a", "b"]] * 3}),
         "a large picture": region("brush", {"rle": code}, original_width=10**9),
         "turned": region("brush", {"rle": code}, image_rotation=90),
