@@ -89,6 +89,10 @@ class DganModel(LabelStudioMLBase):
         """The parts that a person points at with a smart tool; never raises."""
         return self._predictor.answer(self._project, self._version, task, context)
 
+    def unanswered(self, task: object) -> dict[str, Any]:
+        """The entry of a task that was not reached in time, for a person with a smart tool."""
+        return self._predictor.unanswered(self._project, self._version, task)
+
     def postponed(self, task: object, job: bool = False) -> dict[str, Any]:
         """The entry of a task that was not reached in time. job: one will label it."""
         if job:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,9 @@ from dgan_backend.records import MAX_PIXELS
 
 Picture = npt.NDArray[np.uint8]
 
-_ROWS = 256  # that are worked on at a time
+_TILE = 1024  # rows and columns that are converted at a time
+_LARGE = 4_000_000  # pixels; of larger pictures one at a time is decoded
+_one_large = threading.Lock()
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
@@ -47,15 +51,16 @@ def save_picture(path: Path, picture: Picture) -> None:
 def decode_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     """An image file -> [H, W, 3] uint8 RGB: turned as its EXIF says, first frame, over white.
 
-    Raises PictureError when it is broken, of another format or larger than max_pixels.
+    Raises PictureError when it is broken, of another format or larger than max_pixels. Waits while
+    another large picture is decoded: that takes several times the memory of what comes of it.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise PictureError(_too_large(f"{image.width} x {image.height}", max_pixels))
-            image.load()
-            turned = ImageOps.exif_transpose(image)
-            return np.asarray(_rgb(turned), dtype=np.uint8)
+            with _one_large if image.width * image.height > _LARGE else nullcontext():
+                ImageOps.exif_transpose(image, in_place=True)
+                return in_tiles(image, _to_rgb(image), 3)
     except PictureError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -72,24 +77,48 @@ def _too_large(size: str, max_pixels: int) -> str:
     return f"is too large ({size}, over {max_pixels / 1e6:g} million pixels); use a smaller one"
 
 
+def in_tiles(
+    image: Image.Image, convert: Callable[[Image.Image], Image.Image], channels: int
+) -> Picture:
+    """[H, W, channels] uint8: an image converted piece by piece, so that there is no other copy
+    of all of it."""
+    made = np.empty((image.height, image.width, channels), dtype=np.uint8)
+    for left, top, right, bottom in _tiles(image):
+        here = made[top:bottom, left:right]
+        tile = convert(image.crop((left, top, right, bottom)))
+        here[:] = np.asarray(tile, dtype=np.uint8).reshape(here.shape)
+    return made
+
+
+def _tiles(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Left, top, right and bottom of pieces that make up the image."""
+    for top in range(0, image.height, _TILE):
+        for left in range(0, image.width, _TILE):
+            yield left, top, min(left + _TILE, image.width), min(top + _TILE, image.height)
+
+
+def _to_rgb(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """What makes a piece of the image RGB."""
+    if not image.mode.startswith(("I", "F")):
+        return _rgb
+    # 16 bits a pixel and more: the upper eight are shown
+    most = np.max([np.asarray(image.crop(tile)).max() for tile in _tiles(image)])
+    scale = 257.0 if most > 255 else 1.0
+
+    def shown(tile: Image.Image) -> Image.Image:
+        values = np.nan_to_num(np.asarray(tile).astype(np.float64)) / scale
+        eight_bits = Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8))
+        return _rgb(eight_bits)
+
+    return shown
+
+
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):  # 16 bits a pixel and more: the upper eight are shown
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
-
-
-def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """[H, W] of any numbers -> uint8, some rows at a time: a large picture would take gigabytes."""
-    scale = 257.0 if values.max(initial=0) > 255 else 1.0
-    shown = np.empty(values.shape, dtype=np.uint8)
-    for top in range(0, len(values), _ROWS):
-        rows = values[top : top + _ROWS].astype(np.float64)
-        shown[top : top + _ROWS] = np.clip(np.nan_to_num(rows) / scale, 0, 255).round()
-    return shown
 
 
 def load_square(path: Path, resolution: int) -> Picture:

@@ -15,7 +15,7 @@ from dgan_backend.interactive import regions_at
 from dgan_backend.labelstudio.binding import Binding
 from dgan_backend.labelstudio.images import load_image
 from dgan_backend.labelstudio.project import Project
-from dgan_backend.labelstudio.prompts import read_prompts
+from dgan_backend.labelstudio.prompts import drawn_on, read_prompts
 from dgan_backend.labelstudio.regions import SPECKS, regions_of
 from dgan_backend.labelstudio.sites import Sites
 from dgan_backend.logs import Sparing
@@ -130,6 +130,12 @@ class Predictor:
         log.warning("Project %s, a smart tool: %s", project.number, reason)
         return _nothing(version, reason)
 
+    def unanswered(self, project: Project, version: str, task: object) -> dict[str, Any]:
+        """The entry of a task that a person pointed at and that was not reached in time."""
+        reason = f"Task {task_id(task)} was not reached in time; point at the part again."
+        log.warning("Project %s, a smart tool: %s", project.number, reason)
+        return _nothing(version, reason)
+
     def placeholder(self, project: Project, task: object) -> dict[str, Any]:
         """The entry of a task that was not reached in time, and that a job will label."""
         reason = f"Task {task_id(task)} was not reached in time; it is labeled in a moment."
@@ -183,17 +189,17 @@ class Predictor:
     ) -> dict[str, Any]:
         segmenter, binding = self._serving(project, version)
         task = _checked(task)
-        prompts = read_prompts(context, binding)
-        drawn_on = prompts[0].mask.shape
+        drawn = drawn_on(context, binding)
         segmentation = self._segment(segmenter, project, version, task)
-        if segmentation.labels.shape != drawn_on:  # another picture is there by now
+        if segmentation.labels.shape != drawn:  # another picture is there by now
             segmentation = self._segment(segmenter, project, version, task, renew=True)
         height, width = segmentation.labels.shape
-        if (height, width) != drawn_on:
+        if (height, width) != drawn:
             raise DganError(
-                f"its picture is {width} x {height}, but a region was drawn on {drawn_on[1]} x "
-                f"{drawn_on[0]}; load the task again."
+                f"its picture is {width} x {height}, but a region was drawn on {drawn[1]} x "
+                f"{drawn[0]}; load the task again."
             )
+        prompts = read_prompts(context, binding)
         regions = regions_at(segmentation, prompts, binding, height * width // SPECKS)
         if not regions:
             what = "there is no part at that place; point at one, or choose a label first."

@@ -10,12 +10,14 @@ import argparse
 import base64
 import io
 import json
+import multiprocessing
 import random
 import struct
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from dgan_backend.pictures import PictureError, decode_picture
 from tests.labeling import CONFIG
 
 SIDE = 64  # of the picture that masks are read for
+LARGE = 7000  # of pictures and masks just below the bound
 
 
 # Pictures
@@ -55,6 +58,13 @@ def png_that_says(width: int, height: int, depth: int = 8, colour: int = 2, rows
     body = b"".join(packer.compress(row) for _ in range(rows)) + packer.flush()
     chunks = chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def png_with_empty_profile() -> bytes:
+    """With an empty iCCP chunk after its pixels, over which Pillow stumbles."""
+    png = png_that_says(SIDE, SIDE, 8, 6, rows=SIDE)
+    end = png.index(b"IEND") - 4
+    return png[:end] + chunk(b"iCCP", b"") + png[end:]
 
 
 def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -104,6 +114,24 @@ def bad_pictures() -> dict[str, bytes]:
         "16 bit bomb": png_that_says(20_000, 20_000, 16, 6),
         "just over the limit": png_that_says(7_100, 7_100, 1, 0, rows=7_100),
         "bmp of another size": bytes(bmp),
+    }
+
+
+def large_pictures() -> dict[str, bytes]:
+    """Valid ones, just below the bound of 50 million pixels."""
+    flat = Image.new("RGB", (LARGE, LARGE), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    return {
+        "49 Mpx": png_that_says(LARGE, LARGE, rows=LARGE),
+        "49 Mpx alpha": png_that_says(LARGE, LARGE, 8, 6, rows=LARGE),
+        "49 Mpx 16 bit": png_that_says(LARGE, LARGE, 16, 0, rows=LARGE),
+        "49 Mpx 16 bit alpha": png_that_says(LARGE, LARGE, 16, 6, rows=LARGE),
+        "49 Mpx in a row": png_that_says(LARGE * LARGE, 1, rows=1),
+        "49 Mpx cmyk": saved(Image.new("CMYK", (LARGE, LARGE)), "JPEG"),
+        "49 Mpx progressive": saved(flat, "JPEG", progressive=True, subsampling=0),
+        "49 Mpx turned": saved(flat, "JPEG", exif=exif),
+        "49 Mpx webp": saved(Image.new("RGBA", (LARGE, LARGE)), "WEBP", lossless=True, method=0),
     }
 
 
@@ -168,12 +196,17 @@ def bad_masks() -> dict[str, Any]:
         "a text": region("brush", {"rle": "0" * 100}),
         "no bytes": region("brush", {"rle": [-1, 300, 1e9]}),
         "cut": region("brush", {"rle": code[:20]}),
+        "junk behind it": region("brush", {"rle": code + [0] * 100}),
+        "a megabyte behind it": region("brush", {"rle": code + [0] * 2**20}),
         "words of other sizes": region("brush", {"rle": [*code[:4], 0, *code[5:]]}),
         "bitmask bomb": region("bitmask", {"imageDataURL": as_url(png_that_says(30_000, 30_000))}),
         "a URL": region("bitmask", {"imageDataURL": "http://169.254.169.254/"}),
         "a file": region("bitmask", {"imageDataURL": "file:///etc/passwd"}),
         "zigzag": region("polygon", {"points": zigzag}),
         "no numbers": region("polygon", {"points": [[float("nan"), 1]] * 3}),
+        "400 digits": region("polygon", {"points": [[10**400, 1], [2, 2], [3, 3]]}),
+        "iCCP after IDAT": region("bitmask", {"imageDataURL": as_url(png_with_empty_profile())}),
+        "labels of no list": region("brush", {"rle": code, "brushlabels": 5}),
         "texts": region("polygon", {"points": [["a", "b"]] * 3}),
         "a large picture": region("brush", {"rle": code}, original_width=10**9),
         "turned": region("brush", {"rle": code}, image_rotation=90),
@@ -181,6 +214,28 @@ def bad_masks() -> dict[str, Any]:
         "no object": "a region",
         "no value": {"type": "brushlabels", "to_name": "image"},
     }
+
+
+def large_masks() -> dict[str, Any]:
+    """Valid ones of as many pixels as a picture may have."""
+    size = {"original_width": LARGE, "original_height": LARGE}
+    opaque = packed_words(4 * LARGE * LARGE, 255)
+    png = png_that_says(LARGE, LARGE, 8, 6, rows=LARGE)
+    zigzag = [[100 * (n % 2), 100 * (n // 2 % 2)] for n in range(5_000)]
+    return {
+        "49 Mpx brush": region("brush", {"rle": opaque}, **size),
+        "49 Mpx bitmask": region("bitmask", {"imageDataURL": as_url(png)}, **size),
+        "49 Mpx polygon": region("polygon", {"points": zigzag}, **size),
+    }
+
+
+def packed_words(count: int, value: int) -> list[int]:
+    """A run-length code of so many equal words, in chunks of 65,536."""
+    bits = [f"{count:032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))]
+    for begun in range(0, count, 2**16):
+        bits.append(f"111{min(2**16, count - begun) - 1:016b}{value:08b}")
+    text = "".join(bits)
+    return [int(text[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(text), 8)]
 
 
 def masks(count: int, seed: int = 0) -> Iterator[tuple[str, Any]]:
@@ -213,7 +268,8 @@ def take_picture(data: bytes) -> str:
 
 def take_mask(made: Any) -> str:
     try:
-        to_label_map([made], bind(parse_config(CONFIG), 5), SIDE, SIDE)
+        side = LARGE if isinstance(made, dict) and made.get("original_width") == LARGE else SIDE
+        to_label_map([made], bind(parse_config(CONFIG), 5), side, side)
         return "read"
     except DganError:
         return "refused"
@@ -224,10 +280,14 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=100)
     parser.add_argument("--masks", type=int, default=100)
     args = parser.parse_args()
-    told: dict[str, Any] = {"before": peak(), "slowest": 0.0}
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as aside:
+        large = aside.submit(large_pictures).result()  # making them takes memory, too
+    told: dict[str, Any] = {"before": peak(), "peak": peak(), "slowest": 0.0}
     kinds: list[tuple[str, Iterator[tuple[str, Any]], Callable[[Any], str]]] = [
         ("pictures", pictures(args.pictures), take_picture),
         ("masks", masks(args.masks), take_mask),
+        ("large pictures", iter(large.items()), take_picture),
+        ("large masks", iter(large_masks().items()), take_mask),
     ]
     for kind, made, take in kinds:
         ends: Counter[str] = Counter()
@@ -237,8 +297,10 @@ def main() -> None:
             seconds = time.process_time() - began
             if seconds > told["slowest"]:
                 told |= {"slowest": seconds, "which": name}
+            if (now := peak()) > told["peak"]:
+                told |= {"peak": now, "largest": name}
         told[kind] = dict(ends)
-    print(json.dumps({**told, "peak": peak()}))
+    print(json.dumps(told))
 
 
 def peak() -> int:

@@ -138,5 +138,7 @@ def test_a_thousand_of_each() -> None:
     told = measured(1000, 1000)
     print(f"1,000 hostile pictures and 1,000 masks: {json.dumps(told)}")
     assert sum(told["pictures"].values()) == sum(told["masks"].values()) == 1000
+    assert told["large pictures"] == {"read": 9}
+    assert told["large masks"] == {"read": 3}
     assert told["peak"] - told["before"] < MOST_MEMORY
     assert told["slowest"] < 30

@@ -134,6 +134,26 @@ def test_later_ones_go_on_and_fetch_only_what_is_new(workshop: Workshop) -> None
     assert [s.task for s in workshop.registry.segmenter(fewer.version).data.sources] == [6]
 
 
+def test_one_region_does_not_stop_all_learning(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither one that cannot be read nor one that something stumbles over."""
+    good, bad, worse = (workshop.annotated(number) for number in (5, 6, 7))
+    far = {**bad.annotations[0]["result"][0], "type": "polygonlabels"}
+    far["value"] = {"points": [[10**400, 1], [2, 2], [3, 3]], "polygonlabels": ["wing"]}
+    bad = replace(bad, annotations=({**bad.annotations[0], "result": [far]},))
+    workshop.pictures[7] = KeyError("of no picture")  # type: ignore[assignment]
+    told = workshop.train([good, bad, worse])
+    assert told.version == "p3-project-3-v0001"
+    reasons = {left.task: left.reason for left in told.left_out}
+    assert "not finite" in reasons[6]
+    assert reasons[7].startswith("The backend failed on the correction of task 7")
+    assert "of no picture" in caplog.text and "Traceback" in caplog.text
+    workshop.pictures[8] = MemoryError()  # type: ignore[assignment]
+    with pytest.raises(MemoryError):
+        workshop.train([good, workshop.annotated(8)])
+
+
 def test_a_picture_is_inverted_once_whatever_becomes_of_its_annotation(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -145,11 +147,26 @@ EMPTY = np.zeros(SIZE, dtype=bool)
         ([stroke(EMPTY)], "holds no pixel"),
         ([stroke(EMPTY, original_width=11)], "its RLE holds 80 pixels"),
         ([click(1, 1, SIZE), click(1, 1, (9, 9), id="b")], "pictures of different sizes"),
+        ([click(1, 1, SIZE)] * 33, "has 33 drawn regions, of which 32 are read at most"),
+        ([click(1, 1, (7000, 7000))] * 5, "of which 4 are read at most on 7000 x 7000 pixels"),
     ],
 )
 def test_what_cannot_be_used_is_said(regions: list, said: str) -> None:
     with pytest.raises(DganError, match=said):
         read(*regions)
+
+
+def test_sizes_are_compared_before_any_mask_is_read() -> None:
+    broken = drawn("brush", {"rle": "none"}, (7000, 7000))
+    tracemalloc.start()
+    with pytest.raises(DganError, match="pictures of different sizes"):
+        read(click(1, 1, SIZE), *[click(1, 1, (7000, 7000))] * 3, broken)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_as_many_regions_as_people_draw_are_read() -> None:
+    assert len(read(*[click(1, 1, SIZE)] * 32)) == 32
 
 
 def test_without_smart_tools_they_are_named() -> None:

@@ -12,7 +12,7 @@ from dgan_backend.errors import DganError
 from dgan_backend.labelstudio import bitmask, brush, polygon
 from dgan_backend.labelstudio.binding import Binding, bind
 from dgan_backend.labelstudio.config import labeling_config, parse_config
-from dgan_backend.labelstudio.regions import to_label_map, to_regions
+from dgan_backend.labelstudio.regions import read_mask, to_label_map, to_regions
 from dgan_backend.partonomy import Partonomy, from_labels
 
 KINDS = ["brush", "bitmask", "polygon"]
@@ -270,6 +270,14 @@ def test_no_rle_does_more_than_an_error(code: list[int], where: int, size: tuple
         assert "'r1' (hat)" in str(error)
     else:
         assert read.shape == size
+
+
+@pytest.mark.parametrize("labels", [5, None, [], "hat", [5, "hat"]])
+def test_odd_labels_are_no_matter_where_a_mask_cannot_be_read(labels: object) -> None:
+    bad = region("hat", LEFT.T)
+    bad["value"]["brushlabels"] = labels
+    with pytest.raises(DganError, match="drawn on 1 x 3 pixels, not 3 x 1"):
+        read_mask(bad, "brush", 1, 3)
 
 
 def test_a_region_that_is_no_object_is_said() -> None:

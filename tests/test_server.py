@@ -468,6 +468,17 @@ def test_the_deadline_holds_and_finished_tasks_are_answered(
         assert entry["reason"].startswith(f"Task {number} was not reached in time")
 
 
+def test_the_deadline_holds_for_smart_tools(registry: TinyRegistry) -> None:
+    settings = Settings(allowed_image_hosts=("127.0.0.1",))
+    with slow_pictures(3.0) as url, backend(registry, settings, deadline=1.0) as client:
+        answers: list[dict] = []
+        context = {"result": [click(1, 1, (20, 30))]}
+        opened = task(3, f"{url}/a.png")
+        assert elapsed(lambda: answers.extend(pointed(client, [opened], context))) < 2.5
+    assert (answers[0]["result"], answers[0]["score"]) == ([], 0.0)
+    assert answers[0]["reason"].startswith("Task 3 was not reached in time; point")
+
+
 def test_when_the_process_is_to_end_the_rest_is_handed_back(
     registry: TinyRegistry, segmenter: Segmenter
 ) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from dgan_backend.pictures import in_tiles
+from dgan_backend.records import MAX_PIXELS
+
 _PREFIX = "data:image/png;base64,"
-_MAX_PIXELS = 100_000_000
 
 
 def encode(mask: npt.NDArray[np.bool_]) -> str:
@@ -32,13 +34,18 @@ def decode(url: str, height: int, width: int) -> npt.NDArray[np.bool_]:
     try:
         data = base64.b64decode(url[len(_PREFIX) :], validate=True)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as png:
-            if png.width * png.height > _MAX_PIXELS:
+            if png.width * png.height > MAX_PIXELS:
                 raise ValueError(f"its PNG of {png.width} x {png.height} is too large")
-            alpha = png.convert("RGBA").getchannel("A")
+            alpha = in_tiles(png, _alpha, 1)[:, :, 0]
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError("its PNG is too large") from error
     except (binascii.Error, OSError, SyntaxError) as error:
         raise ValueError("its PNG is cut short or broken") from error
-    if alpha.size != (width, height):
-        alpha = alpha.resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(alpha) > 0
+    if alpha.shape != (height, width):
+        resized = Image.fromarray(alpha).resize((width, height), Image.Resampling.NEAREST)
+        alpha = np.asarray(resized)
+    return alpha > 0
+
+
+def _alpha(image: Image.Image) -> Image.Image:
+    return image.convert("RGBA").getchannel("A")

@@ -66,6 +66,7 @@ def rings(
 
 
 MOST_CROSSINGS = 20_000_000  # of edges and rows of pixels; drawn polygons have thousands
+_BLOCK = 500_000  # crossings that are worked on at a time, or those of one edge
 
 
 def rasterize(points: Points, height: int, width: int) -> Mask:
@@ -81,14 +82,19 @@ def rasterize(points: Points, height: int, width: int) -> Mask:
     count = last - first  # rows whose centre line the edge crosses
     if int(count.sum()) > MOST_CROSSINGS:
         raise ValueError(f"its {len(points)} points cross the picture too often")
-    edge = np.repeat(np.arange(len(points)), count)
-    row = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[edge]
-    slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
-    x = start[edge, 0] + (row + 0.5 - start[edge, 1]) * slope
-    column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
     winding = np.zeros((height, width + 1), dtype=np.int32)
-    np.add.at(winding, (row, column), sign[edge])
-    inside: Mask = np.cumsum(winding, axis=1)[:, :width] != 0
+    crossings = np.cumsum(count)
+    bounds = np.searchsorted(crossings, np.arange(_BLOCK, crossings[-1], _BLOCK))
+    for edges in np.split(np.arange(len(points)), bounds):
+        here = count[edges]
+        edge = np.repeat(edges, here)
+        row = np.arange(here.sum()) - np.repeat(np.cumsum(here) - here, here) + first[edge]
+        slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
+        x = start[edge, 0] + (row + 0.5 - start[edge, 1]) * slope
+        column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
+        np.add.at(winding, (row, column), sign[edge])
+    np.cumsum(winding, axis=1, dtype=np.int32, out=winding)
+    inside: Mask = winding[:, :width] != 0
     return inside
 
 

@@ -22,6 +22,8 @@ from dgan_backend.records import MAX_PIXELS
 
 Mask = npt.NDArray[np.bool_]
 Drawn = Mapping[str, Any]
+MOST_REGIONS = 32  # that point at something; people draw one or a few
+MOST_PIXELS = 4 * MAX_PIXELS  # of all their masks together, a byte each
 
 
 @dataclass(frozen=True)
@@ -38,28 +40,58 @@ class Prompt:
     positive: bool = True
 
 
+def drawn_on(context: object, binding: Binding) -> tuple[int, int]:
+    """Height and width of the picture that a context was drawn on, before any mask is read; raises
+    DganError as `read_prompts`, but for what is wrong with a mask.
+    """
+    pointing = _pointing(_drawn(context), binding)
+    if len(pointing) > MOST_REGIONS:
+        raise DganError(
+            f"The context has {len(pointing)} drawn regions, of which {MOST_REGIONS} are read at "
+            "most; point with fewer at once."
+        )
+    sizes = {_size(region) for region in pointing}
+    if len(sizes) > 1:
+        raise DganError("The regions in the context were drawn on pictures of different sizes.")
+    ((width, height),) = sizes
+    if len(pointing) > max(1, MOST_PIXELS // (width * height)):
+        raise DganError(
+            f"The context has {len(pointing)} drawn regions, of which "
+            f"{MOST_PIXELS // (width * height)} are read at most on {width} x {height} pixels; "
+            "point with fewer at once."
+        )
+    return height, width
+
+
 def read_prompts(context: object, binding: Binding) -> list[Prompt]:
-    """The prompts of a context, one or more, all of one size; raises DganError that says what is
-    wrong with it.
+    """The prompts of a context, from 1 to MOST_REGIONS, all of one size; raises DganError that says
+    what is wrong with it.
 
     Labels of controls that are none of the project's parts (`<Label value="click">`) choose
     nothing.
     """
+    height, width = drawn_on(context, binding)
     drawn = _drawn(context)
-    prompts = [
-        _prompt(region, str(region["type"]).removesuffix("labels"), _labels(region, drawn), binding)
+    return [
+        _prompt(region, _labels(region, drawn), binding, height, width)
+        for region in _pointing(drawn, binding)
+    ]
+
+
+def _pointing(drawn: Sequence[Drawn], binding: Binding) -> list[Drawn]:
+    """The drawn regions that say where on the project's picture, one or more."""
+    found = [
+        region
         for region in drawn
         if _kind(region) in _READERS and region.get("to_name") == binding.config.image
     ]
-    if not prompts:
+    if not found:
         missing = "" if binding.config.smart else ' after adding smart="true" to its control'
         raise DganError(
             f"Nothing in the context points at a place of {binding.config.image!r}; use one of "
             f"the smart tools {', '.join(_READERS)}{missing}."
         )
-    if len({prompt.mask.shape for prompt in prompts}) > 1:
-        raise DganError("The regions in the context were drawn on pictures of different sizes.")
-    return prompts
+    return found
 
 
 def _drawn(context: object) -> list[Drawn]:
@@ -89,9 +121,8 @@ def _labels(region: Drawn, drawn: Sequence[Drawn]) -> list[str]:
     return [label for one in same for label in named(one) if isinstance(label, str)]
 
 
-def _prompt(region: Drawn, kind: str, labels: list[str], binding: Binding) -> Prompt:
-    width, height = _size(region)
-    mask = _READERS[kind](region, height, width)
+def _prompt(region: Drawn, labels: list[str], binding: Binding, height: int, width: int) -> Prompt:
+    mask = _READERS[_kind(region)](region, height, width)
     if not mask.any():
         raise _bad(region, "it holds no pixel of the picture")
     return Prompt(mask, _chosen(labels, binding), region.get("is_positive") is not False)

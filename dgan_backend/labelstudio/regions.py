@@ -223,16 +223,26 @@ def read_mask(region: Mapping[str, Any], kind: str, height: int, width: int) -> 
         if region.get("image_rotation"):
             raise ValueError("it was drawn on the picture turned; turn the picture back first")
         return _READERS[kind](region["value"], height, width)
-    except (ValueError, KeyError) as error:
-        labels = ", ".join(map(str, region["value"].get(f"{kind}labels") or ["no label"]))
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders of broken masks raise whatever they stumble over
         raise DganError(
-            f"Region {region.get('id')!r} ({labels}) cannot be read: {_say(error)}. "
+            f"Region {region.get('id')!r} ({_named(region, kind)}) cannot be read: {_say(error)}. "
             "Open its task in Label Studio, delete the region and draw it again."
         ) from error
 
 
+def _named(region: Mapping[str, Any], kind: str) -> str:
+    """The labels of a region, whatever stands there."""
+    value = region.get("value")
+    labels = value.get(f"{kind}labels") if isinstance(value, Mapping) else None
+    return ", ".join(map(str, labels)) if isinstance(labels, list) and labels else "no label"
+
+
 def _say(error: Exception) -> str:
-    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    return str(error) if isinstance(error, ValueError) else "its mask is broken"
 
 
 def _read_brush(value: Mapping[str, Any], height: int, width: int) -> Mask:
@@ -248,6 +258,8 @@ def _read_polygon(value: Mapping[str, Any], height: int, width: int) -> Mask:
         points = np.array(value["points"], dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError("its points are not pairs of numbers") from error
+    except OverflowError as error:
+        raise ValueError("its points are not finite") from error
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
         raise ValueError("it needs three points or more")
     if not np.isfinite(points).all():

@@ -6,6 +6,7 @@ need not wait for inversions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -34,8 +35,11 @@ from dgan_backend.reading import invert_all
 from dgan_backend.records import SeedLatent
 from dgan_backend.versions import Source, TrainingSet
 
+log = logging.getLogger(__name__)
+
 Fetch = Callable[[Mapping[str, Any]], Picture]
 _POORLY = 0.5  # factors below are told
+_NOT_OF_ONE = (MemoryError, torch.cuda.OutOfMemoryError)  # the machine's fault, not a correction's
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,12 @@ class Gatherer:
                 continue
             except DganError as error:
                 left_out.append(LeftOut(correction.task, correction.key, str(error)))
+                continue
+            except _NOT_OF_ONE:
+                raise
+            except Exception:  # one correction must not keep all others from being learned from
+                log.exception("The correction of task %d cannot be used", correction.task)
+                left_out.append(LeftOut(correction.task, correction.key, _broke(correction)))
                 continue
             rows.append(row)
         return Gathered(joined(rows) if rows else None, tuple(new), tuple(left_out))
@@ -217,6 +227,13 @@ def _resized(masks: Tensor, side: int) -> Tensor:
     images = (Image.fromarray(m.numpy()) for m in masks)
     return torch.from_numpy(
         np.stack([np.asarray(i.resize((side, side), Image.Resampling.NEAREST)) for i in images])
+    )
+
+
+def _broke(correction: Correction) -> str:
+    return (
+        f"The backend failed on the correction of task {correction.task}; the worker's log says "
+        "where. Draw its regions again, or delete its annotation."
     )
 
 

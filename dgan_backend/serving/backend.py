@@ -158,9 +158,7 @@ class Backend:
         model = await run_in_threadpool(self._model, body, config, known)
         context = _context(body)
         if context and len(tasks) == 1:
-            (task,) = tasks
-            loop = asyncio.get_running_loop()
-            return [await loop.run_in_executor(self._smart_pool, model.answer_task, task, context)]
+            return [await self._answer(model, tasks[0], context)]
         if self._ears is None:
             return [*await self._predict(model, tasks)]
         served = self._ears.serving(_uid(body), tasks, self._deadline)
@@ -197,6 +195,12 @@ class Backend:
             model.postponed(task, self._ears is not None) if entry is None else entry
             for task, entry in zip(tasks, entries, strict=True)
         ]
+
+    async def _answer(self, model: DganModel, task: Any, context: Any) -> Body:
+        loop = asyncio.get_running_loop()
+        answering = loop.run_in_executor(self._smart_pool, model.answer_task, task, context)
+        await self._until_done_or_late(answering)
+        return model.unanswered(task) if answering.cancelled() else answering.result()
 
     async def _until_done_or_late(self, computing: asyncio.Future[Any]) -> None:
         """Late: after the deadline, or a moment after `leave`. What is late is cancelled."""
