@@ -17,6 +17,7 @@ from dgan_backend.labelstudio.project import Project, is_project
 from dgan_backend.loop.board import SPELLED, TITLE, WORKS, Board, Work
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.identity import generator_now
+from dgan_backend.loop.wording import NAMES
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,12 @@ class Sweeper:
     def _ensure(self, uid: str, work: Work) -> None:
         """See to it that a job is under way when there is something to do."""
         board = self._board
-        if not board.unsettled(uid, work) or board.busy(uid, work) or board.waits(uid, work):
+        begun = board.begun(uid, work)  # asked first: those that end before the next are not there
+        if board.busy(uid, work):
+            return
+        if board.died(uid, work, begun):
+            self._mourn(uid, work)
+        if not board.unsettled(uid, work) or board.waits(uid, work):
             return
         if work == "check" and board.marked_ago(uid, work) < _SETTLING_SECONDS:
             return
@@ -155,9 +161,28 @@ class Sweeper:
             state, seconds = self._state_of(before)
             if state in ("queued", "deferred") or (state == "started" and seconds < _START_SECONDS):
                 return
+            if state == "failed":  # it died, or could not even look at its project
+                board.clear(uid, work)
+                before = None
+                self._mourn(uid, work)
+                if board.waits(uid, work):
+                    return
         job = uuid.uuid4().hex
         if board.claim(uid, work, before, job):
             self._enqueue(uid, work, job)
+
+    def _mourn(self, uid: str, work: Work) -> None:
+        """A job died. The next one is tried at once, since workers may be killed for good reasons;
+        when that one dies, too, people are told, and the next ones wait."""
+        board = self._board
+        board.count(work, "died")
+        if board.count_death(uid, work) > 1:
+            board.complain(
+                uid,
+                f"{NAMES[work]}: its process ended without a word; out of memory? The worker's log "
+                "may say more. It is tried again.",
+            )
+            board.failed(uid, work)
 
     def _look(self, connection: Connection) -> None:
         """Ask Label Studio what has changed; a project that is gone is forgotten."""
