@@ -484,11 +484,45 @@ def test_a_label_studio_that_does_not_answer_changes_nothing(
     assert f"project-17: {error}" in caplog.text
 
 
-@pytest.mark.parametrize("schema", ["", "<View/>"])
-def test_a_project_that_cannot_be_used_is_not_looked_at(world: World, schema: str) -> None:
-    world.board.remember(Connection(UID, schema))
+UNUSABLE = "<View/>"
+
+
+def test_a_config_that_was_mended_and_nobody_told_is_found(world: World) -> None:
+    world.board.remember(Connection(UID, UNUSABLE, "http://ls:8080", "secret"))
+    world.site.config = UNUSABLE
     world.look()
-    assert world.site.asked == []
+    assert world.jobs == [] and world.site.asked == [], "there is nothing to do"
+    world.site.config = CONFIG
+    world.look()
+    assert world.works() == ["train", "label"]
+    connection = world.board.connection(UID)
+    assert connection is not None and connection.open().binding is not None
+
+
+def test_a_project_that_cannot_be_used_and_is_gone_is_forgotten(world: World) -> None:
+    world.board.remember(Connection(UID, UNUSABLE, "http://ls:8080", "secret"))
+    world.site.error = LabelStudioError("Label Studio answered 404", 404, gone=True)
+    world.look()
+    assert world.board.connections() == []
+
+
+def test_of_a_config_without_end_little_is_kept(world: World) -> None:
+    world.site.config = "<View>" + "x" * 2**22
+    world.look()
+    connection = world.board.connection(UID)
+    assert connection is not None and len(connection.schema) <= 2**20 + 1
+    assert connection.open().binding is None
+    world.done()
+    world.look()
+    assert world.works() == ["train", "label"], "it is no news when it is seen again"
+
+
+def test_what_is_forgotten_while_it_is_looked_at_stays_forgotten(world: World) -> None:
+    board = world.board
+    (known,) = board.connections()
+    board.forget(UID)
+    board.update(known)
+    assert board.connections() == []
 
 
 def test_one_projects_label_studio_keeps_no_other_waiting(world: World) -> None:

@@ -132,6 +132,11 @@ class Board:
     def remember(self, connection: Connection) -> None:
         self._redis.hset(_PREFIX + "projects", connection.uid, connection.to_json())
 
+    def update(self, connection: Connection) -> None:
+        """What is known of a project now, unless it was forgotten meanwhile."""
+        swap = self._redis.register_script(_UPDATE)
+        swap(keys=[_PREFIX + "projects"], args=[connection.uid, connection.to_json()])
+
     def connection(self, uid: str) -> Connection | None:
         found = self._redis.hget(_PREFIX + "projects", uid)
         return None if found is None else Connection.from_json(found)
@@ -390,6 +395,11 @@ class Board:
         known = {_text(task): told for task, told in found.items()}
         return {int(task): json.loads(told) for task, told in known.items() if _is_task(task)}
 
+
+_UPDATE = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+"""
 
 _SWAP = """
 local now = redis.call('GET', KEYS[1]) or ''

@@ -15,7 +15,7 @@ from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.project import Project, is_project
 from dgan_backend.loop.board import SPELLED, TITLE, WORKS, Board, Work
-from dgan_backend.loop.connection import Connection
+from dgan_backend.loop.connection import Connection, bounded
 from dgan_backend.loop.identity import generator_now
 from dgan_backend.loop.wording import NAMES
 
@@ -188,7 +188,7 @@ class Sweeper:
         """Ask Label Studio what has changed; a project that is gone is forgotten."""
         project = connection.open()
         site = self._site(project)
-        if site is None or project.number is None or project.binding is None:
+        if site is None or project.number is None:
             return
         uid, board = connection.uid, self._board
         self._look_at_disk(uid, project)
@@ -201,6 +201,8 @@ class Sweeper:
             board.note(uid, TITLE, str(now.get("title") or ""))
             if self._has_other_labels(connection, now):
                 return  # all of it is marked
+            if project.binding is None:
+                return  # its config cannot be used, and is the one that Label Studio has
             if site.fingerprint(project.number) != board.noted(uid, "annotations"):
                 self._mark(uid, "train")
             self._look_at_generator(uid, project)
@@ -250,9 +252,9 @@ class Sweeper:
     def _has_other_labels(self, connection: Connection, now: Mapping[str, Any]) -> bool:
         """Whether the labeling config has changed and nobody has told."""
         config = now.get("label_config")
-        if not isinstance(config, str) or config == connection.schema:
+        if not isinstance(config, str) or bounded(config) == connection.schema:
             return False
-        self._board.remember(connection.with_schema(config))
+        self._board.update(connection.with_schema(config))
         for work in ("train", "label"):
             self._mark(connection.uid, cast(Work, work))
         return True

@@ -295,7 +295,10 @@ def _open(bench: Bench, connection: Connection) -> tuple[Project, LabelStudioCli
     if not is_project(connection.uid, now):
         _forget(bench, connection.uid)
         raise Gone(f"The number of {project.name} is another project's now, at {site.url}.")
-    fresh = connection.with_schema(str(now.get("label_config") or connection.schema)).open()
+    current = connection.with_schema(str(now.get("label_config") or connection.schema))
+    if current != connection:
+        bench.board.update(current)  # a webhook told of it, but not what
+    fresh = current.open()
     if fresh.binding is None:
         raise DganError(fresh.problem)
     return fresh, site
