@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from redis.retry import Retry
 from rq import Queue, SpawnWorker, worker_registration
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
-from rq.job import Job, JobStatus
+from rq.job import Job, JobStatus, get_current_job
 from rq.serializers import JSONSerializer
 
 from dgan_backend import logs
@@ -37,6 +38,7 @@ log = logging.getLogger("dgan_backend.jobs")  # also where this module is the ma
 
 # A worker empties the first one first.
 QUEUES = {work: f"dgan-{work}" for work in ("train", "label", "check", "make", "synthesize")}
+_WORK_ON = "dgan_backend.jobs.work_on"
 _TIMEOUT = 6 * 3600  # seconds, for one job
 _HURRIED_SECONDS = 1.0
 _HEARD_SECONDS = 150.0
@@ -105,7 +107,7 @@ def queue(client: redis.Redis, work: str) -> Queue:
 def enqueue(client: redis.Redis, uid: str, work: str, job_id: str) -> None:
     """Ask for a project's work of one kind, see loop/work.py."""
     queue(client, work).enqueue(
-        "dgan_backend.jobs.work_on",
+        _WORK_ON,
         uid,
         work,
         job_id=job_id,
@@ -162,7 +164,8 @@ def work_on(uid: str, work: str) -> None:
     from dgan_backend.loop.bench import Bench
     from dgan_backend.loop.work import do
 
-    do(Bench.open(settings, client), uid, work)  # type: ignore[arg-type]
+    job = get_current_job()
+    do(Bench.open(settings, client), uid, work, job.id if job else "")  # type: ignore[arg-type]
 
 
 def make_shards(url: str, key: str, number: int) -> None:
@@ -231,6 +234,7 @@ class JobWorker(SpawnWorker):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._job: Job | None = None  # that runs
         self._standby = Standby("dgan_backend.jobs")
 
     def get_ready(self) -> None:
@@ -259,9 +263,21 @@ class JobWorker(SpawnWorker):
         super().request_stop(signum, frame)
         if self.horse_pid:
             self.kill_horse()
+            self._excuse()
+
+    def _excuse(self) -> None:
+        """The job was killed by us: it is not among those that died."""
+        from dgan_backend.loop.board import Board
+
+        job = self._job
+        if job is not None and job.func_name == _WORK_ON:
+            with suppress(redis.RedisError):
+                Board(self.connection).ended(*job.args, job.id)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
+        self._job = job
         super().execute_job(job, queue)
+        self._job = None
         self.get_ready()
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:

@@ -28,6 +28,7 @@ from dgan_backend import jobs, logs
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.sites import Sites
 from dgan_backend.loop.board import Board
+from dgan_backend.loop.connection import bounded
 from dgan_backend.loop.ears import Ears
 from dgan_backend.loop.overview import Jobs
 from dgan_backend.loop.status import Status
@@ -252,6 +253,8 @@ def essence(body: Event) -> Event:
     that they need not be kept until it is handled."""
     project = body.get("project")
     about = {key: project.get(key) for key in _ABOUT} if isinstance(project, dict) else None
+    if about and isinstance(about["label_config"], str):
+        about["label_config"] = bounded(about["label_config"])
     return {"action": body.get("action"), "project": about}
 
 

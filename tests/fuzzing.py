@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -30,17 +30,19 @@ _ACTIONS = (
 
 @dataclass(frozen=True)
 class Sent:
-    """A request. body: JSON-able, or bytes."""
+    """A request. body: JSON-able, or bytes. headers: beside its type."""
 
     method: str
     path: str
     body: Any
+    headers: Mapping[str, bytes] = field(default_factory=dict)
 
     def to(self, client: httpx.Client) -> httpx.Response:
+        headers: dict[str, str | bytes] = dict(self.headers)
         if self.body is None:
-            return client.request(self.method, self.path)
+            return client.request(self.method, self.path, headers=headers)
         content = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
-        headers = {"Content-Type": "application/json"}
+        headers["Content-Type"] = "application/json"
         return client.request(self.method, self.path, content=content, headers=headers)
 
 
@@ -101,16 +103,47 @@ def junk(forbidden: str) -> st.SearchStrategy[Any]:
     return st.sampled_from([*urls, *texts, *numbers, *odd]) | st.text(max_size=30) | st.integers()
 
 
+def odd_headers() -> st.SearchStrategy[dict[str, bytes]]:
+    """What a page or somebody with a socket says of itself."""
+    hosts = [
+        "127.0.0.1",
+        "localhost:9090",
+        "[::1]:1",
+        "[::::]",
+        "[",
+        "evil.example",
+        "a b",
+        "@",
+        "",
+    ]
+    hosts += ["localhost:99999", "x" * 5000, "[fe80::1%25lo]", "1.2.3.4.5", ".."]
+    urls = [f"http://{host}" for host in hosts] + ["null", "http://[", "//", "a:b", "data:,"]
+    known = {
+        "Host": hosts,
+        "Origin": urls,
+        "Accept": ["text/html", "*/*", "application/json;q=x", ",;,", "text/" * 1000],
+        "X-Request-ID": ["a b", "%s", "x" * 5000, "<b>", "1"],
+        "Sec-Fetch-Site": ["same-origin", "none", "cross-site", "?", ""],
+    }
+    noise = st.binary(max_size=20).map(lambda raw: bytes(b for b in raw if b > 31 and b != 127))
+    values = {
+        name: st.sampled_from(texts).map(str.encode) | noise.map(bytes.strip)
+        for name, texts in known.items()
+    }
+    return st.fixed_dictionaries({}, optional=values)
+
+
 def mutated(forbidden: str) -> st.SearchStrategy[Sent]:
-    """Real requests with one to four places of them changed."""
+    """Real requests with one to four places of them changed; every other with odd headers."""
     change = st.tuples(
         st.integers(0, 10_000), st.sampled_from(["put", "drop", "double"]), junk(forbidden)
     )
     changes = st.lists(change, min_size=1, max_size=4)
-    return st.builds(_changed, st.sampled_from(real_requests()), changes)
+    headers = st.just({}) | odd_headers()
+    return st.builds(_changed, st.sampled_from(real_requests()), changes, headers)
 
 
-def _changed(sent: Sent, changes: list[tuple[int, str, Any]]) -> Sent:
+def _changed(sent: Sent, changes: list[tuple[int, str, Any]], headers: Mapping[str, bytes]) -> Sent:
     body = {"": copy.deepcopy(sent.body)}
     for number, how, value in changes:
         places = list(_places(body))
@@ -121,7 +154,7 @@ def _changed(sent: Sent, changes: list[tuple[int, str, Any]]) -> Sent:
             holder.append(copy.deepcopy(holder[key]))
         else:
             holder[key] = copy.deepcopy(value)
-    return Sent(sent.method, sent.path, body[""])
+    return Sent(sent.method, sent.path, body[""], headers)
 
 
 def _places(node: Any) -> Iterator[tuple[Any, Any]]:

@@ -65,6 +65,12 @@ def test_in_a_network_names_that_anybody_can_register_are_not(host: str, known: 
     assert Hosts(bound="0.0.0.0", guarded=True).know(host), "no page knows the password"
 
 
+@pytest.mark.parametrize("host", ["[::::]", "[1]", "[1.2.3.4]", "backend:99999", "[", "[::1", "]"])
+def test_what_no_url_can_be_made_of_is_no_host(host: str) -> None:
+    for hosts in (Hosts(bound="0.0.0.0"), Hosts(guarded=True), Hosts(("*",))):
+        assert not hosts.know(host)
+
+
 def test_an_admin_names_others() -> None:
     hosts = Hosts(("ml.company.com", ".lab.company.com"), "0.0.0.0", guarded=True)
     for host in ("ml.company.com:9090", "a.lab.company.com", "localhost", "127.0.0.1"):
@@ -98,6 +104,8 @@ def test_settings_reach_the_door(tmp_path: Path) -> None:
     [
         {"Origin": f"https://{EVIL}"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": "http://[::::]:x"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],

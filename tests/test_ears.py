@@ -14,6 +14,7 @@ from dgan_backend.loop.board import TITLE, WORKS, Board
 from dgan_backend.loop.connection import Connection
 from dgan_backend.loop.ears import WORK_OF, Ears
 from dgan_backend.records import PENDING
+from dgan_backend.server import essence
 from dgan_backend.storage import Storage
 from dgan_backend.vault import Vault
 from tests.boards import redis_that_is_gone
@@ -141,9 +142,30 @@ def test_a_changed_project_is_news_when_its_labels_are(ears: Ears, board: Board)
     told["project"]["label_config"] = "<View><Image/></View>"
     ears.heard(told)
     assert marked(board) == ("train", "label")
-    settle(board)
+
+
+def test_of_an_event_nothing_is_kept(ears: Ears, board: Board, server: redis.Redis) -> None:
+    """Anybody may send one; what it tells of is read from Label Studio."""
+    ears.connected(setup())
+    known = board.connection(UID)
+    told = event("PROJECT_UPDATED")
+    told["project"]["label_config"] = "<View>" + "x" * 2**22
+    ears.heard(essence(told))
+    assert board.connection(UID) == known and marked(board) == WORKS
+    assert all((server.memory_usage(key) or 0) < 10_000 for key in server.keys("*"))
+
+
+def test_an_event_of_a_project_that_is_not_known_leaves_nothing(
+    ears: Ears, board: Board, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one of a project that is forgotten while it is handled."""
+    told = event("PROJECT_UPDATED")
+    told["project"]["label_config"] = "<View/>"
     ears.heard(told)
-    assert not marked(board)
+    monkeypatch.setattr(ears, "_uids", lambda _: [UID])
+    ears.heard(told)
+    ears.heard(event("ANNOTATION_CREATED"))
+    assert server.keys("*") == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -16,9 +17,12 @@ from rq.job import Job, JobStatus
 
 from dgan_backend import jobs
 from dgan_backend.errors import DganError
+from dgan_backend.loop.board import Board
+from dgan_backend.loop.connection import Connection
 from dgan_backend.settings import Settings
 from dgan_backend.supervision import services
 from dgan_backend.supervision.launcher import Launcher
+from tests.labeling import CONFIG
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +141,42 @@ def test_a_killed_worker_takes_its_job_along(
     while Path(f"/proc/{horses[0]}").exists():
         assert time.monotonic() < deadline, "the job outlived its worker"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_job_dies_when_its_worker_is_killed_but_not_when_that_is_told_to_stop(
+    served: Settings,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    told: bool,
+) -> None:
+    """The job waits for a Label Studio that says nothing."""
+    board, uid = Board(client), "17.1795491060"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for name, value in (
+            ("PYTHONPATH", os.pathsep.join(sys.path)),
+            ("LABEL_STUDIO_URL", url),
+            ("LABEL_STUDIO_API_KEY", "key"),
+            ("MODEL_DIR", str(tmp_path)),
+        ):
+            monkeypatch.setenv(name, value)
+        board.remember(Connection(uid, CONFIG, url))
+        board.mark(uid, "train")
+        jobs.enqueue(client, uid, "train", "one")
+        with start_worker(served) as worker:
+            deadline = time.monotonic() + 120
+            while board.begun(uid, "train") != {"one"}:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            if told:
+                worker.terminate()
+            else:
+                worker.kill()
+            worker.communicate(timeout=30)
+    assert board.begun(uid, "train") == (set() if told else {"one"})
+    assert board.unsettled(uid, "train")
 
 
 def wait_for_next(worker: int, done: Job) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
 import redis
 
+from dgan_backend.errors import DganError
 from dgan_backend.loop import stopping
 from dgan_backend.loop import work as work_module
 from dgan_backend.loop.bench import Bench
@@ -99,3 +101,21 @@ def test_pausing_is_no_failure(bench: Bench, board: Board, monkeypatch: pytest.M
     do(bench, UID, "train")
     assert board.complaints(UID) == [] and not board.waits(UID, "train")
     assert board.unsettled(UID, "train")
+
+
+@pytest.mark.parametrize("error", [None, DganError("it cannot"), Paused("paused"), ValueError()])
+def test_a_job_that_ends_tells_that_it_did(
+    bench: Bench, board: Board, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    begun = []
+
+    def body(*_: object) -> None:
+        begun.append(board.begun(UID, "train"))
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(work_module, "_train", body)
+    board.mark(UID, "train")
+    with suppress(ValueError):
+        do(bench, UID, "train", "one")
+    assert begun == [{"one"}] and board.begun(UID, "train") == set()

@@ -228,6 +228,99 @@ def test_another_that_is_faster_has_the_job(world: World, monkeypatch: pytest.Mo
     assert world.jobs == []
 
 
+# Jobs whose process died
+
+
+def begin_and_die(world: World) -> None:
+    """The job that is enqueued begins, and its process is killed."""
+    job = world.board.job(UID, "train")
+    assert job is not None
+    with world.board.lease(UID, "train"):
+        world.board.clear(UID, "train")
+        world.board.begin(UID, "train", job)
+    world.states[job] = ("failed", 60.0)
+
+
+def die_before_it_begins(world: World) -> None:
+    """Such as one that has no memory left while it imports."""
+    world.states[str(world.board.job(UID, "train"))] = ("failed", 3.0)
+
+
+def wait_seconds(world: World) -> float:
+    return world.board.retry_seconds(UID, "train") or 0.0
+
+
+@pytest.mark.parametrize("die", [begin_and_die, die_before_it_begins])
+def test_jobs_that_die_one_after_the_other_wait_longer_and_longer_and_are_told(
+    world: World, die: Callable[[World], None]
+) -> None:
+    world.board.mark(UID, "train")
+    world.sweeper.sweep()
+    waits = []
+    for deaths in range(1, 6):
+        die(world)
+        for _ in range(3):
+            world.sweeper.sweep()
+        waits.append(wait_seconds(world))
+        assert len(world.jobs) == (2 if deaths == 1 else deaths), "while it waits there is no job"
+        assert len(world.board.complaints(UID)) == (0 if deaths == 1 else 1)
+        world.board.hurry(UID, "train")  # its time is over
+        world.sweeper.sweep()
+        assert len(world.jobs) == deaths + 1
+    for wait, (least, most) in zip(
+        waits, [(0, 0), (2, 6), (6, 12), (15, 24), (34, 48)], strict=True
+    ):
+        assert least <= wait <= most
+    (told,) = world.board.complaints(UID)
+    assert "Training" in told["text"] and "out of memory?" in told["text"] and told["times"] == 4
+    assert world.board.outcomes() == {("train", "died"): 5}
+
+
+def test_a_job_that_ends_in_words_begins_a_new_row(world: World) -> None:
+    """A restart now and then is no reason to complain."""
+    world.board.mark(UID, "train")
+    for _ in range(3):
+        world.sweeper.sweep()
+        begin_and_die(world)
+        world.sweeper.sweep()
+        job = world.board.job(UID, "train")
+        assert job is not None
+        world.board.clear(UID, "train")
+        world.board.begin(UID, "train", job)
+        world.board.ended(UID, "train", job)
+    world.sweeper.sweep()
+    assert world.board.complaints(UID) == [] and wait_seconds(world) == 0.0
+
+
+def test_a_job_that_runs_or_has_just_ended_is_not_dead(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = world.board
+    board.mark(UID, "train")
+    with board.lease(UID, "train"):
+        board.begin(UID, "train", "one")
+        world.sweeper.sweep()
+    assert board.begun(UID, "train") == {"one"}
+    busy = board.busy
+
+    def end_meanwhile(uid: str, work: Any) -> bool:
+        board.ended(uid, work, "one")
+        return busy(uid, work)
+
+    monkeypatch.setattr(board, "busy", end_meanwhile)
+    world.sweeper.sweep()
+    assert board.outcomes() == {} and world.works() == ["train"]
+
+
+def test_a_forgotten_project_leaves_nothing_of_its_deaths(
+    world: World, server: redis.Redis
+) -> None:
+    world.board.begin(UID, "train", "one")
+    world.board.count_death(UID, "train")
+    world.board.forget(UID)
+    assert not server.keys(f"*{UID}*")
+
+
 # What nobody announced becomes marks
 
 
@@ -391,11 +484,45 @@ def test_a_label_studio_that_does_not_answer_changes_nothing(
     assert f"project-17: {error}" in caplog.text
 
 
-@pytest.mark.parametrize("schema", ["", "<View/>"])
-def test_a_project_that_cannot_be_used_is_not_looked_at(world: World, schema: str) -> None:
-    world.board.remember(Connection(UID, schema))
+UNUSABLE = "<View/>"
+
+
+def test_a_config_that_was_mended_and_nobody_told_is_found(world: World) -> None:
+    world.board.remember(Connection(UID, UNUSABLE, "http://ls:8080", "secret"))
+    world.site.config = UNUSABLE
     world.look()
-    assert world.site.asked == []
+    assert world.jobs == [] and world.site.asked == [], "there is nothing to do"
+    world.site.config = CONFIG
+    world.look()
+    assert world.works() == ["train", "label"]
+    connection = world.board.connection(UID)
+    assert connection is not None and connection.open().binding is not None
+
+
+def test_a_project_that_cannot_be_used_and_is_gone_is_forgotten(world: World) -> None:
+    world.board.remember(Connection(UID, UNUSABLE, "http://ls:8080", "secret"))
+    world.site.error = LabelStudioError("Label Studio answered 404", 404, gone=True)
+    world.look()
+    assert world.board.connections() == []
+
+
+def test_of_a_config_without_end_little_is_kept(world: World) -> None:
+    world.site.config = "<View>" + "x" * 2**22
+    world.look()
+    connection = world.board.connection(UID)
+    assert connection is not None and len(connection.schema) <= 2**20 + 1
+    assert connection.open().binding is None
+    world.done()
+    world.look()
+    assert world.works() == ["train", "label"], "it is no news when it is seen again"
+
+
+def test_what_is_forgotten_while_it_is_looked_at_stays_forgotten(world: World) -> None:
+    board = world.board
+    (known,) = board.connections()
+    board.forget(UID)
+    board.update(known)
+    assert board.connections() == []
 
 
 def test_one_projects_label_studio_keeps_no_other_waiting(world: World) -> None:

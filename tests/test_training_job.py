@@ -138,3 +138,13 @@ def test_a_project_that_has_the_number_of_another_is_none_of_ours(world: World) 
     world.train()
     assert world.workshop.registry.versions() == []
     assert world.board.connection(UID) is None
+
+
+def test_labels_that_a_webhook_told_of_are_read_from_label_studio(world: World) -> None:
+    """And remembered, so that a look does not find them again, nor the next event."""
+    other = labeling_config(from_labels("own", [*world.workshop.labels, "hat"]))
+    world.config = other
+    world.train()
+    known = world.board.connection(UID)
+    assert known is not None and known.schema == other
+    assert known.extra_params == world.connection.extra_params

@@ -37,7 +37,9 @@ _EMPTY = 500  # tasks of a project whose reasons are kept; a hundred more now an
 _SERVED_SECONDS = 20.0  # after /predict was answered, until Label Studio has surely stored it
 _STORED_SECONDS = 20  # that a prediction may take from its computation into Label Studio
 _FIRST_WAIT, _LONGEST_WAIT = 5, 600  # seconds after a failure
+_REMEMBERED = 86400  # seconds that it is known how often in a row a job failed
 _JITTER = 0.2  # of a wait, at most: projects that failed together are not tried together
+_KINDS = ("job", "wait", "failures", "begun", "deaths")  # of what is known of a project's jobs
 _PREFIX = "dgan:"
 
 
@@ -130,6 +132,11 @@ class Board:
     def remember(self, connection: Connection) -> None:
         self._redis.hset(_PREFIX + "projects", connection.uid, connection.to_json())
 
+    def update(self, connection: Connection) -> None:
+        """What is known of a project now, unless it was forgotten meanwhile."""
+        swap = self._redis.register_script(_UPDATE)
+        swap(keys=[_PREFIX + "projects"], args=[connection.uid, connection.to_json()])
+
     def connection(self, uid: str) -> Connection | None:
         found = self._redis.hget(_PREFIX + "projects", uid)
         return None if found is None else Connection.from_json(found)
@@ -157,7 +164,7 @@ class Board:
             self._redis.hdel(_PREFIX + name, uid)
         self._redis.srem(_PREFIX + "paused", uid)
         keys = [f"{name}:{uid}" for name in ("errors", "progress", "served", "notes", "empty")]
-        keys += [f"{kind}:{work}:{uid}" for work in WORKS for kind in ("job", "wait", "failures")]
+        keys += [f"{kind}:{work}:{uid}" for work in WORKS for kind in _KINDS]
         self._redis.delete(*(_PREFIX + key for key in keys))
 
     def pause(self, uid: str, paused: bool) -> None:
@@ -223,11 +230,38 @@ class Board:
         """No job is enqueued for that work any more."""
         self._redis.delete(f"{_PREFIX}job:{work}:{uid}")
 
+    def begin(self, uid: str, work: Work, job: str) -> None:
+        """A job is at work, under the lease for it, until it has told that it ended."""
+        key = f"{_PREFIX}begun:{work}:{uid}"
+        self._redis.sadd(key, job)
+        self._redis.expire(key, _REMEMBERED)
+
+    def ended(self, uid: str, work: Work, job: str) -> None:
+        """A job ended, well or not, in words or because it was told to."""
+        if self._redis.srem(f"{_PREFIX}begun:{work}:{uid}", job):
+            self._redis.delete(f"{_PREFIX}deaths:{work}:{uid}")
+
+    def begun(self, uid: str, work: Work) -> set[str]:
+        """Jobs that have not told that they ended."""
+        return {_text(job) for job in self._redis.smembers(f"{_PREFIX}begun:{work}:{uid}")}
+
+    def died(self, uid: str, work: Work, jobs: set[str]) -> bool:
+        """Whether any of these, which were at work and have no lease any more, never told; asked
+        again, no."""
+        return bool(jobs and self._redis.srem(f"{_PREFIX}begun:{work}:{uid}", *jobs))
+
+    def count_death(self, uid: str, work: Work) -> int:
+        """How many jobs in a row have died, with this one."""
+        key = f"{_PREFIX}deaths:{work}:{uid}"
+        deaths = int(self._redis.incr(key))
+        self._redis.expire(key, _REMEMBERED)
+        return deaths
+
     def failed(self, uid: str, work: Work) -> None:
         """A job failed: the next one waits, each time twice as long."""
         key = f"{_PREFIX}failures:{work}:{uid}"
         failures = int(self._redis.incr(key))
-        self._redis.expire(key, 2 * _LONGEST_WAIT)
+        self._redis.expire(key, _REMEMBERED)
         seconds = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(failures - 1, 10))
         seconds *= 1 + random.uniform(0, _JITTER)
         self._redis.set(f"{_PREFIX}wait:{work}:{uid}", b"1", px=int(1000 * seconds))
@@ -361,6 +395,11 @@ class Board:
         known = {_text(task): told for task, told in found.items()}
         return {int(task): json.loads(told) for task, told in known.items() if _is_task(task)}
 
+
+_UPDATE = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+"""
 
 _SWAP = """
 local now = redis.call('GET', KEYS[1]) or ''

@@ -75,8 +75,8 @@ class Connection:
         )
 
     def with_schema(self, schema: str) -> Connection:
-        """With the labeling config as it is now."""
-        return replace(self, schema=schema)
+        """With the labeling config as it is now, see `bounded`."""
+        return replace(self, schema=bounded(schema))
 
     def without_token(self) -> Connection:
         """What may lie on Redis."""
@@ -88,6 +88,11 @@ class Connection:
     @classmethod
     def from_json(cls, text: str | bytes) -> Connection:
         return cls(**json.loads(text))
+
+
+def bounded(schema: str) -> str:
+    """A labeling config, or so much of it as tells that it is too long to be read."""
+    return schema[: MAX_LENGTH + 1]
 
 
 def _is_ours(backend: Mapping[str, Any], number: int) -> bool:

@@ -16,7 +16,7 @@ import redis
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.project import project_uid, site_url
 from dgan_backend.loop.board import ARMED, WORKS, Board, Work
-from dgan_backend.loop.connection import Connection
+from dgan_backend.loop.connection import Connection, bounded
 from dgan_backend.records import PENDING, task_number
 from dgan_backend.vault import HEADER, Vault, fingerprint, same
 
@@ -156,14 +156,12 @@ class Ears:
 
     def _has_other_labels(self, uid: str, project: Mapping[str, Any]) -> bool:
         """Whether its labeling config is new to us. Label Studio tells of any change of a project,
-        also of those that we make ourselves."""
+        also of those that we make ourselves. What the event says is not kept: anybody may send
+        one, and the job that is asked for reads the config itself."""
         connection, config = self._board.connection(uid), project.get("label_config")
-        if connection is None or not isinstance(config, str):
-            return True
-        if config == connection.schema:
-            return False
-        self._board.remember(connection.with_schema(config))
-        return True
+        if connection is None:
+            return False  # forgotten meanwhile
+        return not isinstance(config, str) or bounded(config) != connection.schema
 
     @contextmanager
     def serving(self, uid: str, tasks: Sequence[Any], seconds: float) -> Iterator[None]:
@@ -227,10 +225,11 @@ class Ears:
                 self._mark([uid], ("label",))
 
     def _mark(self, uids: Sequence[str], works: Sequence[Work]) -> None:
-        for uid in uids:
+        known = [uid for uid in uids if self._board.knows(uid)]  # and not forgotten meanwhile
+        for uid in known:
             for work in works:
                 self._board.mark(uid, work)
-        if uids:
+        if known:
             self._kick()
 
     def _uids(self, project: Mapping[str, Any]) -> list[str]:

@@ -15,8 +15,9 @@ from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError
 from dgan_backend.labelstudio.project import Project, is_project
 from dgan_backend.loop.board import SPELLED, TITLE, WORKS, Board, Work
-from dgan_backend.loop.connection import Connection
+from dgan_backend.loop.connection import Connection, bounded
 from dgan_backend.loop.identity import generator_now
+from dgan_backend.loop.wording import NAMES
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,12 @@ class Sweeper:
     def _ensure(self, uid: str, work: Work) -> None:
         """See to it that a job is under way when there is something to do."""
         board = self._board
-        if not board.unsettled(uid, work) or board.busy(uid, work) or board.waits(uid, work):
+        begun = board.begun(uid, work)  # asked first: those that end before the next are not there
+        if board.busy(uid, work):
+            return
+        if board.died(uid, work, begun):
+            self._mourn(uid, work)
+        if not board.unsettled(uid, work) or board.waits(uid, work):
             return
         if work == "check" and board.marked_ago(uid, work) < _SETTLING_SECONDS:
             return
@@ -155,15 +161,34 @@ class Sweeper:
             state, seconds = self._state_of(before)
             if state in ("queued", "deferred") or (state == "started" and seconds < _START_SECONDS):
                 return
+            if state == "failed":  # it died, or could not even look at its project
+                board.clear(uid, work)
+                before = None
+                self._mourn(uid, work)
+                if board.waits(uid, work):
+                    return
         job = uuid.uuid4().hex
         if board.claim(uid, work, before, job):
             self._enqueue(uid, work, job)
+
+    def _mourn(self, uid: str, work: Work) -> None:
+        """A job died. The next one is tried at once, since workers may be killed for good reasons;
+        when that one dies, too, people are told, and the next ones wait."""
+        board = self._board
+        board.count(work, "died")
+        if board.count_death(uid, work) > 1:
+            board.complain(
+                uid,
+                f"{NAMES[work]}: its process ended without a word; out of memory? The worker's log "
+                "may say more. It is tried again.",
+            )
+            board.failed(uid, work)
 
     def _look(self, connection: Connection) -> None:
         """Ask Label Studio what has changed; a project that is gone is forgotten."""
         project = connection.open()
         site = self._site(project)
-        if site is None or project.number is None or project.binding is None:
+        if site is None or project.number is None:
             return
         uid, board = connection.uid, self._board
         self._look_at_disk(uid, project)
@@ -176,6 +201,8 @@ class Sweeper:
             board.note(uid, TITLE, str(now.get("title") or ""))
             if self._has_other_labels(connection, now):
                 return  # all of it is marked
+            if project.binding is None:
+                return  # its config cannot be used, and is the one that Label Studio has
             if site.fingerprint(project.number) != board.noted(uid, "annotations"):
                 self._mark(uid, "train")
             self._look_at_generator(uid, project)
@@ -225,9 +252,9 @@ class Sweeper:
     def _has_other_labels(self, connection: Connection, now: Mapping[str, Any]) -> bool:
         """Whether the labeling config has changed and nobody has told."""
         config = now.get("label_config")
-        if not isinstance(config, str) or config == connection.schema:
+        if not isinstance(config, str) or bounded(config) == connection.schema:
             return False
-        self._board.remember(connection.with_schema(config))
+        self._board.update(connection.with_schema(config))
         for work in ("train", "label"):
             self._mark(connection.uid, cast(Work, work))
         return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -43,8 +44,8 @@ _LABEL_SECONDS = 30.0  # of labeling before a training goes on
 _ANNOUNCED = "announced"  # note of the version that Label Studio was told serves the project
 
 
-def do(bench: Bench, uid: str, work: Work) -> None:
-    """One job: the work of one kind that there is for one project."""
+def do(bench: Bench, uid: str, work: Work, job: str = "") -> None:
+    """One job: the work of one kind that there is for one project. job: its id."""
     connection = bench.board.connection(uid)
     if connection is None:
         return  # forgotten meanwhile
@@ -60,6 +61,8 @@ def do(bench: Bench, uid: str, work: Work) -> None:
         bench.board.clear(uid, work)
         if bench.board.paused(uid) or not bench.board.unsettled(uid, work):
             return  # of a paused project the marks wait
+        job = job or uuid.uuid4().hex
+        bench.board.begin(uid, work, job)
         try:
             bodies[work](bench, connection, lease)
             bench.board.succeeded(uid, work)
@@ -81,6 +84,7 @@ def do(bench: Bench, uid: str, work: Work) -> None:
             raise
         finally:
             bench.board.tell(uid, work, None)
+            bench.board.ended(uid, work, job)
 
 
 def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
@@ -291,7 +295,10 @@ def _open(bench: Bench, connection: Connection) -> tuple[Project, LabelStudioCli
     if not is_project(connection.uid, now):
         _forget(bench, connection.uid)
         raise Gone(f"The number of {project.name} is another project's now, at {site.url}.")
-    fresh = connection.with_schema(str(now.get("label_config") or connection.schema)).open()
+    current = connection.with_schema(str(now.get("label_config") or connection.schema))
+    if current != connection:
+        bench.board.update(current)  # a webhook told of it, but not what
+    fresh = current.open()
     if fresh.binding is None:
         raise DganError(fresh.problem)
     return fresh, site

@@ -84,13 +84,21 @@ def is_own(headers: Headers) -> bool:
     if told is not None:
         return told in ("same-origin", "none")
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get("host")
+    except ValueError:
+        return False  # it is no URL
 
 
 def _name(host: str) -> str | None:
-    """Without port and brackets, in small letters; None when it is no host."""
-    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::\d{1,5})?", host, re.ASCII)
-    return (found[1] or found[2]).lower().rstrip(".") if found else None
+    """Without port and brackets, in small letters; None when it is no host. In brackets stands an
+    IPv6 address, or nobody could make a URL of it, which is done further in."""
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::(\d{1,5}))?", host, re.ASCII)
+    if found is None or int(found[3] or 0) > 65535:
+        return None
+    if found[1] and not (":" in found[1] and _is_address(found[1])):
+        return None
+    return (found[1] or found[2]).lower().rstrip(".")
 
 
 def _is_address(name: str) -> bool:

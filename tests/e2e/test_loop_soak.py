@@ -114,7 +114,8 @@ def test_events_and_health_are_answered_at_once_while_a_training_runs(watched: W
 
 
 def test_killed_workers_and_lost_webhooks_lose_no_correction(watched: Watched) -> None:
-    """Ten times SIGKILL at a random moment of a training, every other webhook lost."""
+    """Ten times SIGKILL at a random moment of a training, every other webhook lost. Not more than
+    two in a row: after those the next one waits, each time twice as long."""
     team, dice, resumed = watched.team, random.Random(5), []
     (webhook,) = team.api.webhooks(team.project)
     with _always_served(watched) as troubles:
@@ -130,6 +131,8 @@ def test_killed_workers_and_lost_webhooks_lose_no_correction(watched: Watched) -
             began = time.monotonic()
             until(lambda: watched.lease() not in (None, before), "a resumed job", 120)
             resumed.append(time.monotonic() - began)
+            if n % 2:
+                until(lambda: watched.accounted() == set(team.tasks[: n + 1]), "a version")  # noqa: B023
         corrected = set(team.tasks[:KILLS])
         until(lambda: watched.accounted() == corrected, "a version that knows all corrections")
     told = ", ".join(f"{s:.1f}" for s in resumed)
