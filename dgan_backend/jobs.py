@@ -271,8 +271,9 @@ class JobWorker(SpawnWorker):
 
         job = self._job
         if job is not None and job.func_name == _WORK_ON:
+            uid, work = job.args
             with suppress(redis.RedisError):
-                Board(self.connection).ended(*job.args, job.id)
+                Board(self.connection).ended(uid, work, job.id)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         self._job = job
