@@ -90,5 +90,5 @@ def _words(data: bytes, at: int, count: int) -> npt.NDArray[np.uint8]:
     whole, shift = np.frombuffer(data, dtype=np.uint8, offset=at >> 3), at & 7
     if not shift:
         return whole[:count]
-    words: npt.NDArray[np.uint8] = whole[:count] << shift | whole[1 : count + 1] >> 8 - shift
-    return words
+    words = whole[:count] << shift | whole[1 : count + 1] >> 8 - shift
+    return words.astype(np.uint8, copy=False)
