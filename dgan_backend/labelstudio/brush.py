@@ -90,5 +90,5 @@ def _words(data: bytes, at: int, count: int) -> npt.NDArray[np.uint8]:
     whole, shift = np.frombuffer(data, dtype=np.uint8, offset=at >> 3), at & 7
     if not shift:
         return whole[:count]
-    words = whole[:count] << shift | whole[1 : count + 1] >> 8 - shift
-    return words.astype(np.uint8, copy=False)
+    left, right = np.uint8(shift), np.uint8(8 - shift)
+    return whole[:count] << left | whole[1 : count + 1] >> right
