@@ -7,15 +7,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from dgan_backend.errors import DganError
 from dgan_backend.records import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Picture = npt.NDArray[np.uint8]
 
@@ -143,11 +145,15 @@ def resize(picture: Picture, height: int, width: int) -> Picture:
 
 def to_tensor(pictures: Picture) -> Tensor:
     """[N, H, W, 3] uint8 -> [N, 3, H, W] float32 in [-1, 1]."""
+    import torch  # takes seconds, which many that only read pictures do not have
+
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 def to_pictures(images: Tensor) -> Picture:
     """[N, C, H, W] nominally in [-1, 1] -> [N, H, W, 3] uint8; one channel becomes grey."""
+    import torch
+
     scaled = (images.detach().float() * 127.5 + 128.0).clamp(0, 255)
     pictures = scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
     return np.repeat(pictures, 3, axis=3) if pictures.shape[3] == 1 else pictures
