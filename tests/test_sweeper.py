@@ -292,6 +292,19 @@ def test_a_job_that_ends_in_words_begins_a_new_row(world: World) -> None:
     assert world.board.complaints(UID) == [] and wait_seconds(world) == 0.0
 
 
+def test_a_job_that_settled_what_was_asked_for_begins_a_new_row_though_it_dies(
+    world: World,
+) -> None:
+    for _ in range(4):
+        world.board.mark(UID, "train")
+        world.sweeper.sweep()
+        begin_and_die(world)
+        world.board.settle(UID, "train", world.board.marks(UID, "train"))
+        world.sweeper.sweep()
+    assert world.board.complaints(UID) == [] and wait_seconds(world) == 0.0
+    assert len(world.jobs) == 4
+
+
 def test_a_job_that_runs_or_has_just_ended_is_not_dead(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

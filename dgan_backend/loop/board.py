@@ -199,8 +199,10 @@ class Board:
         return max(0.0, time.time() - float(found)) if found is not None else float("inf")
 
     def settle(self, uid: str, work: Work, marks: int) -> None:
-        """All that was asked for up to that count is done."""
+        """All that was asked for up to that count is done, and so is a row of failures, however the
+        job ends that does it."""
         self._redis.hset(f"{_PREFIX}done:{work}", uid, marks)
+        self.succeeded(uid, work)
 
     def unsettled(self, uid: str, work: Work) -> bool:
         return self.marks(uid, work) > int(self._redis.hget(f"{_PREFIX}done:{work}", uid) or 0)
@@ -267,7 +269,8 @@ class Board:
         self._redis.set(f"{_PREFIX}wait:{work}:{uid}", b"1", px=int(1000 * seconds))
 
     def succeeded(self, uid: str, work: Work) -> None:
-        self._redis.delete(f"{_PREFIX}failures:{work}:{uid}", f"{_PREFIX}wait:{work}:{uid}")
+        rows = ("failures", "deaths", "wait")
+        self._redis.delete(*(f"{_PREFIX}{row}:{work}:{uid}" for row in rows))
 
     def hurry(self, uid: str, work: Work) -> None:
         """What made a job fail is over, so that the next one need not wait."""
