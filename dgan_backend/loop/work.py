@@ -104,6 +104,8 @@ def _train(bench: Bench, connection: Connection, lease: Lease) -> None:
     )
     corrections = read_corrections(site, _number(project))
     trained = training.run(corrections)
+    if trained.version:  # a row of failures is over, whatever comes now
+        bench.board.succeeded(uid, "train")
     for left in trained.left_out:
         bench.board.complain(uid, left.reason, left.task)
     lease.check()
