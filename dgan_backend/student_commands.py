@@ -199,7 +199,7 @@ def _key(args: argparse.Namespace, settings: UNetSettings, side: int, version: s
     SHA-256."""
     from dgan_backend.generators.native import file_hash
     from dgan_backend.labeled import content_digest
-    from dgan_backend.student_lessons import pictures_of
+    from dgan_backend.training.pictures import pictures_of
 
     depends = [
         asdict(settings),

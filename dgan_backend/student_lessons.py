@@ -19,7 +19,7 @@ from dgan_backend.merging import IGNORE
 from dgan_backend.pictures import Picture, load_picture
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.student.lessons import Compact, Labeled, Lessons, mixed
-from dgan_backend.training.pictures import SUFFIXES
+from dgan_backend.training.pictures import SUFFIXES, pictures_of
 
 Progress = Callable[[Sequence[Path]], Iterable[Path]]
 Mask = npt.NDArray[np.uint8]
@@ -58,24 +58,16 @@ def labeled_by(segmenter: Segmenter, folder: Path, side: int, progress: Progress
 
     Raises DganError when there is none, and when one cannot be read.
     """
+    if not (paths := pictures_of(folder)):
+        raise DganError(f"{folder} holds no picture ({', '.join(SUFFIXES)}); add some.")
     images, masks = list[Picture](), list[Mask]()
-    for path in progress(pictures_of(folder)):
+    for path in progress(paths):
         picture = load_picture(path)
         found = segmenter.segment_image(picture)
         squares, maps = _squares([picture], [found.labels.astype(np.uint8)], side)
         images += squares
         masks += maps
     return Compact(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)))
-
-
-def pictures_of(folder: Path) -> list[Path]:
-    """Of a folder and its subfolders, by name. Raises DganError when there is none."""
-    if not folder.is_dir():
-        raise DganError(f"{folder} is no folder of pictures.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise DganError(f"{folder} holds no picture ({', '.join(SUFFIXES)}); add some.")
-    return paths
 
 
 def _squares(

@@ -25,6 +25,14 @@ def turned(images: Tensor, mirrored: np.ndarray, quarters: np.ndarray) -> Tensor
     return torch.stack(found)
 
 
+def pictures_of(folder: Path) -> list[Path]:
+    """Files of a folder and its subfolders that are pictures by their names, in order. Raises
+    DganError where there is no such folder."""
+    if not folder.is_dir():
+        raise DganError(f"{folder} is no folder of pictures.")
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
 class PictureFolder:
     """Pictures of a folder (searched with its subfolders), centre-cropped to a square.
 
@@ -34,9 +42,7 @@ class PictureFolder:
     """
 
     def __init__(self, folder: Path, resolution: int, holdback: int) -> None:
-        if not folder.is_dir():
-            raise DganError(f"{folder} is no folder of pictures.")
-        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        paths = pictures_of(folder)
         holdback = min(holdback, len(paths) // 10)
         if len(paths) - holdback < 2:
             raise DganError(
