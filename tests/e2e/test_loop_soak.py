@@ -131,7 +131,7 @@ def test_killed_workers_and_lost_webhooks_lose_no_correction(watched: Watched) -
             began, known = time.monotonic(), set(team.tasks[: n + 1])
             if watched.accounted() == known:
                 continue  # it had made its version, and there is nothing left to learn
-            until(lambda: watched.lease() not in (None, before), "a resumed job", 120)  # noqa: B023
+            until(lambda: watched.lease() not in (None, before), "a resumed job", 120)
             resumed.append(time.monotonic() - began)
             if n % 2:
                 until(lambda: watched.accounted() == known, "a version")  # noqa: B023
