@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ import redis
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.project import Project
 from dgan_backend.labelstudio.regions import to_regions
+from dgan_backend.loop import labeling, stopping
 from dgan_backend.loop import work as work_module
 from dgan_backend.loop.bench import Bench
 from dgan_backend.loop.board import SPELLED, Board
@@ -23,6 +25,7 @@ from tests.test_labeling_job import CHUNK, NEW, Studio
 
 RENAMED = CONFIG.replace('value="rear_hair"', 'value="rear_hair" alias="Haare"')
 UID, CREATED = "7.1795491060", "2026-11-24T03:31:00Z"
+OTHER = "8.1795491061"
 
 
 class Site(Studio):
@@ -130,6 +133,62 @@ def test_predictions_from_before_a_redis_was_emptied_are_renamed(place: Place) -
     place.board.note(UID, SPELLED, "")
     place.site.config = RENAMED
     assert place.label() == list(place.site.tasks)
+
+
+# Trainings come first
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after half a minute of labeling."""
+    monkeypatch.setattr(work_module, "_LABEL_SECONDS", 0.0)
+    monkeypatch.setattr(stopping, "_TELL_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("whose", [UID, OTHER])
+def test_a_long_labeling_makes_way_for_a_training(place: Place, whose: str) -> None:
+    place.board.remember(Connection(OTHER, CONFIG))
+    place.board.mark(whose, "train")
+    place.label()
+    assert not place.site.stored and place.board.unsettled(UID, "label")
+    assert not place.board.complaints(UID), "nothing is wrong"
+    place.board.settle(whose, "train", place.board.marks(whose, "train"))
+    place.label()
+    assert all(place.site.versions(task) == [NEW] for task in place.site.tasks)
+    assert not place.board.unsettled(UID, "label")
+
+
+def test_a_short_labeling_comes_to_its_end(place: Place) -> None:
+    place.board.mark(UID, "train")
+    place.label()
+    assert not place.board.unsettled(UID, "label")
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("why", ["another worker trains", "it failed just now", "paused"])
+def test_it_does_not_for_one_that_cannot_begin(place: Place, why: str) -> None:
+    place.board.remember(Connection(OTHER, CONFIG))
+    place.board.mark(OTHER, "train")
+    if why == "paused":
+        place.board.pause(OTHER, True)
+    if why == "it failed just now":
+        place.board.failed(OTHER, "train")
+    with place.board.lease(OTHER, "train") if why == "another worker trains" else nullcontext():
+        place.label()
+    assert not place.board.unsettled(UID, "label")
+
+
+def test_waiting_for_label_studio_makes_way_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be half a minute that nothing is done in."""
+    monkeypatch.setattr(labeling.time, "sleep", lambda _: pytest.fail("it waited"))
+    place.board.serving(UID, [1])
+    place.board.mark(UID, "train")
+    place.label()
+    assert [t for t in place.site.tasks if not place.site.versions(t)] == [1]
+    assert place.board.unsettled(UID, "label")
 
 
 def _die() -> None:

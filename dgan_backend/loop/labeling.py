@@ -52,10 +52,10 @@ class Labeler:
 
     predict: a task -> its entry, as `Predictor.predict`. served: tasks that Label Studio is asking
     /predict for right now. store: tasks -> those whose prediction nobody else is storing. check:
-    called before anything is written; raises when this process has to stop. progress: told how many
-    of how many tasks are done. outdated: whether a prediction of this very version is to be written
-    again, such as for labels that are called otherwise now; look_at_all: also where nothing else is
-    wrong.
+    called before anything is written; raises when this process has to stop. idle: called while
+    Label Studio is waited for; may raise, too. progress: told how many of how many tasks are done.
+    outdated: whether a prediction of this very version is to be written again, such as for labels
+    that are called otherwise now; look_at_all: also where nothing else is wrong.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Labeler:
         served: Callable[[], set[int]] = set,
         store: Callable[[Sequence[int]], set[int]] = set,
         check: Callable[[], None] = lambda: None,
+        idle: Callable[[], None] = lambda: None,
         progress: Callable[[int, int], None] = lambda done, total: None,
         *,
         outdated: Callable[[Prediction], bool] = lambda prediction: False,
@@ -75,7 +76,7 @@ class Labeler:
         assert project.number is not None
         self._site, self._number, self._version = site, project.number, version
         self._predict, self._served, self._store = predict, served, store
-        self._check, self._progress = check, progress
+        self._check, self._idle, self._progress = check, idle, progress
         self._outdated, self._look_at_all = outdated, look_at_all
 
     def run(self) -> Labeled:
@@ -229,6 +230,7 @@ class Labeler:
         until = time.monotonic() + _LONGEST_WAIT
         while set(tasks) & self._served() and time.monotonic() < until:
             self._check()
+            self._idle()
             time.sleep(_PAUSE)
 
 

@@ -11,7 +11,7 @@ import redis
 
 from dgan_backend.errors import DganError
 from dgan_backend.loop.bench import Bench
-from dgan_backend.loop.board import Lease, Work
+from dgan_backend.loop.board import Board, Lease, Work
 
 _TELL_SECONDS = 1.0
 
@@ -72,19 +72,37 @@ def checking(bench: Bench, uid: str, lease: Lease) -> Callable[[], None]:
 def giving_way(bench: Bench, uid: str, lease: Lease) -> Callable[[], None]:
     """As `checking`, but it also raises when some project waits to be trained or labeled: making
     tasks may take long, and nobody waits for them."""
-    board, looked, stop = bench.board, Due(), checking(bench, uid, lease)
+    looked, stop = Due(), checking(bench, uid, lease)
+
+    def check() -> None:
+        stop()
+        if looked.due() and (number := awaited(bench.board, "train", "label")) is not None:
+            raise MakesWay(f"Tasks wait until project {number} is served.")
+
+    return check
+
+
+def giving_way_to(training: Callable[[], bool]) -> Callable[[], None]:
+    """Raises MakesWay when, asked for once a second, a training waits."""
+    asked = Due()
+
+    def check() -> None:
+        if asked.due() and training():
+            raise MakesWay("There are new corrections; the rest is labeled afterwards.")
+
+    return check
+
+
+def awaited(board: Board, *works: Work) -> int | None:
+    """Number of a project for which a job of one of these kinds could begin now; None when there
+    is none, or Redis cannot be asked (then the lease is lost soon, or it is there again)."""
 
     def waits(uid: str, work: Work) -> bool:
         free = not board.busy(uid, work) and not board.waits(uid, work) and not board.paused(uid)
         return free and board.unsettled(uid, work)
 
-    def check() -> None:
-        stop()
-        if not looked.due():
-            return
-        with suppress(redis.RedisError):  # the lease is lost soon, or Redis is there again
-            for connection in board.connections():
-                if waits(connection.uid, "train") or waits(connection.uid, "label"):
-                    raise MakesWay(f"Tasks wait until project {connection.number} is served.")
-
-    return check
+    with suppress(redis.RedisError):
+        for connection in board.connections():
+            if any(waits(connection.uid, work) for work in works):
+                return connection.number
+    return None

@@ -30,7 +30,16 @@ from dgan_backend.loop.labeling import Labeler
 from dgan_backend.loop.making import Maker
 from dgan_backend.loop.naming import announce
 from dgan_backend.loop.outcome import FINDINGS, NOTE, outcome
-from dgan_backend.loop.stopping import STOPS, Due, Gone, MakesWay, Outdated, checking, giving_way
+from dgan_backend.loop.stopping import (
+    STOPS,
+    Due,
+    Gone,
+    Outdated,
+    awaited,
+    checking,
+    giving_way,
+    giving_way_to,
+)
 from dgan_backend.loop.training import Training, read_corrections
 from dgan_backend.pictures import Picture
 from dgan_backend.vault import fingerprint
@@ -153,14 +162,8 @@ def _label_at_once(
         settle()
         if lease is None:
             return
-        until = time.monotonic() + _LABEL_SECONDS
-
-        def hurry() -> bool:
-            late = time.monotonic() > until
-            return late and bench.board.unsettled(connection.uid, "train")
-
         try:
-            _label(bench, connection, lease, hurry)
+            _label(bench, connection, lease, lambda: bench.board.unsettled(connection.uid, "train"))
         except DganError as error:
             log.warning("Project %s: %s", connection.number, error)
         finally:
@@ -171,10 +174,11 @@ def _label(
     bench: Bench,
     connection: Connection,
     lease: Lease,
-    hurry: Callable[[], bool] = lambda: False,
+    urgent: Callable[[], bool] | None = None,
 ) -> None:
-    """hurry: whether there is something better to do."""
-    uid = connection.uid
+    """urgent: whether a training waits for this process [one of any project could begin now].
+    Labeling gives way to it after _LABEL_SECONDS, waiting for Label Studio at once."""
+    uid, until = connection.uid, time.monotonic() + _LABEL_SECONDS
     project, site = _open(bench, connection)
     marks = bench.board.marks(uid, "label")
     version = bench.predictor.version(project)
@@ -183,6 +187,7 @@ def _label(
         return
     began = time.time()
     told, check = Due(), checking(bench, uid, lease)
+    give_way = giving_way_to(urgent or (lambda: awaited(bench.board, "train") is not None))
     assert project.binding is not None  # `_open` has looked
     binding = project.binding
     written_otherwise = bench.board.noted(uid, SPELLED) != binding.spelling
@@ -200,8 +205,8 @@ def _label(
 
     def still() -> None:
         _still(bench, project, version, check)
-        if hurry():
-            raise MakesWay("There are new corrections; the rest is labeled afterwards.")
+        if time.monotonic() > until:
+            give_way()
 
     labeled = Labeler(
         site,
@@ -211,11 +216,12 @@ def _label(
         served=lambda: bench.board.served(uid),
         store=lambda tasks: bench.board.store(uid, version, tasks),
         check=still,
+        idle=give_way,
         progress=progress,
         outdated=lambda prediction: not fits(prediction["result"], binding),
         look_at_all=written_otherwise,
     ).run()
-    still()
+    _still(bench, project, version, check)
     if not labeled.postponed:
         bench.board.note(uid, SPELLED, binding.spelling)
     if _is_news(bench, uid, version):
