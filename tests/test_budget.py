@@ -41,14 +41,16 @@ def test_the_curve_is_one_of_long_trainings() -> None:
 def test_rows_that_say_most_come_first() -> None:
     runs = PLAN.runs()
     place = {run: n for n, run in enumerate(runs)}
-    judges, few = PLAN.judges(), [(n, draw) for draw in range(3) for n in (1, 4, 16)]
+    judges, few = PLAN.many(), [(n, draw) for draw in range(3) for n in (1, 4, 16)]
     assert runs[: len(judges)] == judges
     rows = [place[PLAN.compared("student", n, draw)] for n, draw in few]
     assert rows == sorted(rows)
-    alone = [place[run] for run in runs if run.times == LONG or run.method in (
+    alone = [place[run] for run in runs if run.method in (
         "calibration", "ensemble", "protocol", "generated_only", "judged_labels")]  # fmt: skip
     assert rows[2] < min(alone) and max(alone) < rows[3]  # behind draw 0, before draw 1
     forty = [place[run] for run in runs if run.labels == 40 and run.method != "many"]
     assert min(forty) > rows[-1]
+    long = [place[run] for run in runs if run.times == LONG]
+    assert min(long) > max(forty), "the table before the curve"
     assert {run.draw for run in runs if run.labels == 40} == {0}
     assert {run.draw for run in runs if run.labels == 16} == {0, 1, 2}

@@ -140,7 +140,9 @@ def test_a_tiny_report_from_nothing(
     assert set(first["miou_by_filter"]) == {"0", "0.1"}
     assert set(first["miou_by_synthetic"]) == {"4", "6", "8"}
     assert [row["members"] for row in first["ensemble"]] == [1, 2]
-    assert set(first["causes"]) == {"generated_only", "judged_labels"}
+    assert set(first["causes"]) == {
+        "generated_only", "judged_labels", "judged_pictures", "true_pictures"}  # fmt: skip
+    assert 0 <= first["judge"]["miou_soft"] <= 1
     assert {"networks_labels_2", "real_pictures_2", "both_sources_2"} <= set(first["miou"])
     assert first["protocol"]["epochs"] == 2 and first["minutes_saved"]["parts"] > 0
     assert first["command"].startswith("dgan-backend") and first["failures"] == {}
@@ -181,9 +183,23 @@ def test_everything_comes_after_what_it_needs_and_the_issues_figures_are_there(
 def test_rows_that_cannot_be_are_left_out() -> None:
     plan = Plan(replace(FULL, draws=1), 40)
     methods = {run.method for run in plan.runs()}
-    assert not methods & {"many", "transfer", "pretrained", "calibration", "judged_labels",
-                          "rendered_pictures"}  # fmt: skip
-    assert Plan(FULL, 40, 180).judges() == [Run("many", 100), Run("many", 180)]
+    assert not methods & {"many", "judge", "transfer", "pretrained", "calibration",
+                          "judged_labels", "true_pictures", "real_pictures"}  # fmt: skip
+    with_person = {run.method for run in Plan(FULL, 40, 180, person=True).runs()}
+    assert "judge" not in with_person and "judged_labels" in with_person
+
+
+def test_where_there_are_fewer_labels_than_asked_for_all_of_them_are_the_most() -> None:
+    plan = Plan(FULL, 40, 180)
+    assert plan.many() == [Run("many", 100), Run("many", 180)]
+    assert plan.judge() == Run("judge", 180)
+    cells = {run: {"miou": 0.5 + n / 10} for n, run in enumerate(plan.many())}
+    told = Summary(plan, cells).mious()
+    assert (told["supervised_100"], told["supervised_180"]) == (0.5, 0.6)
+    assert told["supervised_500"] is told["supervised_2000"] is None
+
+
+def test_a_report_has_a_main_count_of_labels() -> None:
     assert Plan(FULL, 12).main == 4
 
 

@@ -179,7 +179,7 @@ def _semi_step(
     loss = supervised + semi.matching * matching
     trusted = verdict.detach().sigmoid() >= semi.trusted
     if trusted.any():
-        own = logits.detach().argmax(dim=1)[trusted]
+        own = course.said(logits)[trusted]
         loss = loss + semi.teaching * course.loss(logits[trusted], own)
     course.move(loss)
     judge.requires_grad_(True)

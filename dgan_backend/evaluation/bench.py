@@ -66,6 +66,11 @@ class Bench:
         """Of all pictures and masks, px."""
         return int(self.data.pairs.masks[0].shape[0])
 
+    @property
+    def resolution(self) -> int:
+        """Of the generator's samples, px."""
+        return read_card(generator_folder(self.domain.generator)).architecture.resolution
+
     def check_apart(self) -> None:
         """Raises DganError when a picture that is measured on is also learned from."""
         domain = self.domain
@@ -155,14 +160,16 @@ class Bench:
         return Segmenter.load(self.path(Run("version", run.labels, run.draw)))
 
     def has_judge(self) -> bool:
-        judges = self.plan.judges()
-        return self.domain.person is not None or bool(judges and self.at_hand(judges[-1]))
+        judge = self.plan.judge()
+        return self.domain.person is not None or (judge is not None and self.at_hand(judge))
 
     def judge(self) -> SegmentationNetwork:
         """What labels samples in a person's place."""
         if self.domain.person is not None:
             return load_person(self.domain.person, self.data.partonomy.num_classes)
-        return self.network(self.plan.judges()[-1])
+        judge = self.plan.judge()
+        assert judge is not None  # no run that wants it is planned otherwise
+        return self.network(judge)
 
 
 @lru_cache(maxsize=2)

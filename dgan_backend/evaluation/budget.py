@@ -17,11 +17,13 @@ class Training:
 
 # From labels alone: the rates that `evaluate few-shot` chose for a U-Net from scratch.
 _FEW = {1: Training(0.02), 4: Training(0.05), 16: Training(0.1), 40: Training(0.1)}
+_MANY = {1: Training(), 500: Training(times=2), 2000: Training(times=4)}
 TRAININGS = {  # by method, from so many labels on
     "supervised": _FEW,
     "semi_supervised": _FEW,
     "transfer": _FEW,
-    "many": {1: Training(), 500: Training(times=2), 2000: Training(times=4)},
+    "many": _MANY,
+    "judge": _MANY,
 }
 # Minutes of one busy core at full scale, roughly: what is shown while they run is weighed by them.
 _MINUTES = {"version": 15.0, "samples": 9.0, "prelabeler": 1.0, "inversion": 8.0,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _HUMAN = 0.5
 _SHARES = {"generated_only": 0.0, "both_sources": 1 / 3}  # if not _HUMAN
-_OF_MANY = ("many", "semi_supervised", "real_pictures", "both_sources")
+_OF_MANY = ("many", "judge", "semi_supervised", "real_pictures", "both_sources",
+            "judged_pictures", "true_pictures")  # fmt: skip
 
 
 def depends(bench: Bench, run: Run) -> list[Any]:
@@ -53,10 +54,12 @@ def _of_training(bench: Bench, run: Run) -> list[Any]:
     if run.method in _OF_MANY:
         told.append(content_digest(domain.many))
     if run.method == "semi_supervised":
-        told.append(asdict(SemiSettings()))
+        told += [asdict(SemiSettings()), "teaches what it would say"]
     if run.method == "pretrained":
         told.append(content_digest(domain.style))
-    if run.method == "judged_labels":
+    if run.method == "judge":
+        told.append(bench.resolution)
+    if run.method in ("judged_labels", "judged_pictures"):
         told.append(content_digest(domain.person))
     if run.synthetic:
         told.append(human_share(run))

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from dgan_backend import metrics
 from dgan_backend.evaluation import baselines, methods
 from dgan_backend.evaluation.baselines import Trust
 from dgan_backend.evaluation.bench import Bench
@@ -17,10 +17,11 @@ from dgan_backend.evaluation.few_shot import Stopwatch, squares
 from dgan_backend.evaluation.keys import human_share
 from dgan_backend.evaluation.measurement import measured, segmented
 from dgan_backend.evaluation.plan import Run
+from dgan_backend.evaluation.softening import Softened, softened
 from dgan_backend.factory.reading import DataSet, batch_of
-from dgan_backend.labeled import load_pairs
+from dgan_backend.labeled import LabeledPictures, load_pairs
 from dgan_backend.merging import IGNORE
-from dgan_backend.pictures import Picture
+from dgan_backend.pictures import Picture, to_tensor
 from dgan_backend.student.course import finish, weights_by
 from dgan_backend.student.lessons import Counted, Labeled, Lessons, mixed
 from dgan_backend.student.network import SegmentationNetwork
@@ -32,12 +33,12 @@ def trained(bench: Bench, run: Run) -> dict[str, Any]:
     was gone on with, until it was stopped."""
     watch = Stopwatch()
     checkpoint = _checkpoint(bench, run, watch)
-    if run.method in ("supervised", "many", "transfer", "semi_supervised"):
+    if run.method in _BASELINES:
         network, told = _BASELINES[run.method](bench, run, checkpoint)
     else:
         network, told = _student(bench, run, checkpoint)
     checkpoint.path.unlink(missing_ok=True)
-    if run.method in ("many", "student"):
+    if run.method in ("many", "judge", "student"):
         bench.keep(run, network)
     return {**measured(bench, network, watch.seconds()), **told, "seconds_before": watch.before}
 
@@ -70,11 +71,24 @@ def _supervised(bench: Bench, run: Run, checkpoint: Checkpoint) -> Fitted:
 
 
 def _many(bench: Bench, run: Run, checkpoint: Checkpoint) -> Fitted:
+    return bench.recipe(run).fit(_labels_of_many(bench, run), checkpoint), {}
+
+
+def _judge(bench: Bench, run: Run, checkpoint: Checkpoint) -> Fitted:
+    """`miou_soft`: of test pictures that are made as soft as samples are."""
+    labels, resolution = _labels_of_many(bench, run), bench.resolution
+    lessons = Softened(labels.images, labels.masks, resolution)
+    network = bench.recipe(run).fit(lessons, checkpoint)
+    soft = softened(methods.tensors(bench.data.test()), resolution)
+    said = methods.unet_labels(network, soft)
+    counts = metrics.confusion(bench.true(), said, bench.data.partonomy.num_classes)
+    return network, {"miou_soft": metrics.mean_iou(counts), "resolution": resolution}
+
+
+def _labels_of_many(bench: Bench, run: Run) -> Labeled:
     many = bench.many
     chosen = np.random.RandomState(run.draw).permutation(len(many))[: run.labels]
-    pairs = many.pick(chosen)
-    lessons = Labeled(methods.tensors(pairs), methods.masks(pairs))
-    return bench.recipe(run).fit(lessons, checkpoint), {}
+    return _true(many.pick(chosen))
 
 
 def _transfer(bench: Bench, run: Run, checkpoint: Checkpoint) -> Fitted:
@@ -94,6 +108,7 @@ def _semi_supervised(bench: Bench, run: Run, checkpoint: Checkpoint) -> Fitted:
 _BASELINES = {
     "supervised": _supervised,
     "many": _many,
+    "judge": _judge,
     "transfer": _transfer,
     "semi_supervised": _semi_supervised,
 }
@@ -127,14 +142,21 @@ def _epochs(bench: Bench, run: Run, lessons: Lessons) -> Watch[SegmentationNetwo
 
 
 def _generated(bench: Bench, run: Run) -> Lessons:
-    if run.method == "real_pictures":
-        return _real_pictures(bench, run)
-    if run.method == "both_sources":
-        return mixed([(_real_pictures(bench, run), 0.5), (_networks_labels(bench, run), 0.5)])
-    if run.method == "networks_labels":
-        return _networks_labels(bench, run)
-    found = _sampled(bench, run)
-    return Relabeled(found, bench.judge()) if run.method == "judged_labels" else found
+    """What a student learns from beside people's labels: samples, but for some methods."""
+    match run.method:
+        case "real_pictures":
+            return _real_pictures(bench, run)
+        case "both_sources":
+            return mixed([(_real_pictures(bench, run), 0.5), (_networks_labels(bench, run), 0.5)])
+        case "networks_labels":
+            return _networks_labels(bench, run)
+        case "judged_labels":
+            return _judged(bench, _images_of(_sampled(bench, run)))
+        case "judged_pictures":
+            return _judged(bench, _unlabeled(bench, run).images)
+        case "true_pictures":
+            return _true(_unlabeled(bench, run))
+    return _sampled(bench, run)
 
 
 def _sampled(bench: Bench, run: Run) -> DataSet:
@@ -143,16 +165,23 @@ def _sampled(bench: Bench, run: Run) -> DataSet:
     return sampled.pick(run.synthetic, run.drop)
 
 
+def _images_of(samples: DataSet) -> list[Picture]:
+    return [samples.read(n)[0] for n in range(len(samples))]
+
+
 def _networks_labels(bench: Bench, run: Run) -> Labeled:
     """The samples, with the parts that the version's U-Nets see in them."""
-    sampled = _sampled(bench, run)
-    return _labeled_by_version(bench, run, [sampled.read(n)[0] for n in range(len(sampled))])
+    return _labeled_by_version(bench, run, _images_of(_sampled(bench, run)))
 
 
 def _real_pictures(bench: Bench, run: Run) -> Labeled:
     """Pictures that nobody labeled, with the parts that the version sees in them."""
-    count = min(run.synthetic, len(bench.many))
-    return _labeled_by_version(bench, run, bench.many.pick(range(count)).images)
+    return _labeled_by_version(bench, run, _unlabeled(bench, run).images)
+
+
+def _unlabeled(bench: Bench, run: Run) -> LabeledPictures:
+    """As many real pictures as there are samples, if there are; their labels are for causes."""
+    return bench.many.pick(range(min(run.synthetic, len(bench.many))))
 
 
 def _labeled_by_version(bench: Bench, run: Run, images: Sequence[Picture]) -> Labeled:
@@ -160,17 +189,11 @@ def _labeled_by_version(bench: Bench, run: Run, images: Sequence[Picture]) -> La
     return Labeled(*batch_of(images, [s.labels for s in found]))
 
 
-class Relabeled:
-    """Lessons with the same pictures and a network's labels."""
+def _judged(bench: Bench, images: Sequence[Picture]) -> Labeled:
+    """Pictures with the judge's labels."""
+    tensors = to_tensor(np.stack(images))
+    return Labeled(tensors, torch.from_numpy(methods.unet_labels(bench.judge(), tensors)))
 
-    def __init__(self, source: Lessons, network: SegmentationNetwork) -> None:
-        self._source, self._network = source, network
 
-    def batch(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        images, _ = self._source.batch(count, random)
-        with torch.inference_mode():
-            labels = self._network(images).argmax(dim=1).to(torch.uint8)
-        return images, labels.clone()
-
-    def frequencies(self, num_classes: int) -> Tensor:
-        return self._source.frequencies(num_classes)
+def _true(pairs: LabeledPictures) -> Labeled:
+    return Labeled(methods.tensors(pairs), methods.masks(pairs))

@@ -131,7 +131,7 @@ def _table(summary: Summary, learned: int | None) -> Html:
     many: list[list[Child]] = [
         [f"{TITLES['many']} on {labels(n)}", spread(found), number(cell, "miou_foreground"),
          number(cell, "boundary_f")]
-        for n in summary.plan.scale.many
+        for n in (run.labels for run in summary.plan.many())
         if (found := summary.spread("many", n)) and (cell := summary.row("many", n))
     ]  # fmt: skip
     single: list[list[Child]] = []
@@ -169,7 +169,7 @@ def _trainings(summary: Summary, learned: int | None) -> str:
         f"Trained at Muon's largest rate {training(Run('student', 1)).rate:g}; from labels alone, "
         f"which fewer labels want lower: {few}."
     )
-    if judges := summary.plan.judges():
+    if judges := summary.plan.many():
         seen = ", ".join(
             f"{pictures(run, summary.plan.scale):,} on {labels(run.labels)}" for run in judges
         )
@@ -343,32 +343,45 @@ def _minutes(summary: Summary) -> Html | None:
 def _causes(summary: Summary) -> Html | None:
     """From the student to masks that are all right, one thing changed a step: what each costs."""
     plan, student = summary.plan, summary.main()
-    alone, judged = (summary.variant(method) for method in CAUSES)
-    if student is None or (alone is None and judged is None):
+    if student is None or all(summary.variant(method) is None for method in CAUSES):
         return None
-    steps = [("", TITLES["student"], student["miou"])]
-    if judged is not None:
-        steps.append(("wrong labels of samples", TITLES["judged_labels"], judged["miou"]))
-    if (most := summary.most()) is not None:
-        what = f"true labels of {most[0]:,} real pictures, the same network"
-        steps.append(("what samples lack of real pictures", what, most[1]))
-    steps.append(("what the network cannot learn from so many", "all right", 1.0))
-    rows: list[list[Child]] = []
-    for (cause, what, miou), before in zip(steps, [steps[0], *steps], strict=False):
-        rows.append([what, f"{100 * miou:.1f}", cause, points(miou - before[2]) if cause else ""])
-    if alone is not None:
+    rows: list[list[Child]] = [[TITLES["student"], f"{100 * student['miou']:.1f}", "", ""]]
+    before = student["miou"]
+    for cause, title, miou in _steps(summary):
+        rows.append([title, f"{100 * miou:.1f}", cause, points(miou - before)])
+        before = miou
+    if (alone := summary.variant("generated_only")) is not None:
         cost = points(alone["miou"] - student["miou"])
         what = TITLES["generated_only"]
         rows.append([what, f"{100 * alone['miou']:.1f}", "without the labels of people", cost])
     note = (
-        "Each row changes one thing of the one above, the last one of the first. The judge's "
-        "labels are right where it is, which is not everywhere."
+        "Each row changes one thing of the one above, but the one of labels alone, which changes "
+        "two: it is without the few labels' share of each batch, and is trained as long as its "
+        "count of labels asks for. The last row is the first without people's labels. The judge's "
+        "labels are right where it is, which is not everywhere: what wrong labels cost may be more."
     )
     return section(
         "Where it is lost",
         grid([f"draw 0, {labels(plan.main)}", "mIoU, %", "what the step costs", "points"], rows),
         tag("p", note, class_="note"),
     )
+
+
+def _steps(summary: Summary) -> list[tuple[str, str, float]]:
+    """From the student to masks that are all right: what is mended, how, and the mIoU with it."""
+    found: list[tuple[str, str, float]] = []
+    for method, cause in (
+        ("judged_labels", "wrong labels of samples"),
+        ("judged_pictures", "what samples lack of real pictures"),
+        ("true_pictures", "wrong labels of the judge"),
+    ):
+        if (cell := summary.variant(method)) is not None:
+            found.append((cause, TITLES[method], cell["miou"]))
+    if (most := summary.most()) is not None:
+        title = f"{TITLES['many']} on {most[0]:,}, no others"
+        found.append(("few labels seen again and again; length", title, most[1]))
+    found.append(("what the network cannot learn from so many", "all right", 1.0))
+    return found
 
 
 def _attempts(summary: Summary) -> Html | None:

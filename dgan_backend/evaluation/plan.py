@@ -18,16 +18,18 @@ TITLES = {
     "many": "fully supervised",
     "generated_only": "student: generated alone",
     "judged_labels": "student: samples labeled by the judge",
+    "judged_pictures": "student: real pictures labeled by the judge",
+    "true_pictures": "student: real pictures with true labels",
     "networks_labels": "student: samples labeled by the version's U-Nets",
     "real_pictures": "student: real pictures labeled by the version",
     "both_sources": "student: a third each of these two and of the labels",
 }
-CAUSES = ("generated_only", "judged_labels")
+CAUSES = ("generated_only", "judged_labels", "judged_pictures", "true_pictures")
+_JUDGED = ("judged_labels", "judged_pictures")
 ATTEMPTS = ("networks_labels", "real_pictures", "both_sources")  # to close the gap
-_OF_REAL_PICTURES = ("real_pictures", "both_sources")
-PREPARED = ("pretrained", "version", "samples")  # leave files that other runs need
+_REAL = ("real_pictures", "both_sources", "judged_pictures", "true_pictures")
 DROP = 0.1
-LONG = 4  # times the pictures of a student's training, on the curve over generated pictures
+LONG = 4  # times the pictures of a training, on the curve over generated pictures
 
 
 @dataclass(frozen=True, order=True)
@@ -136,7 +138,7 @@ class Plan:
         few labels, behind the first one all that is measured on it alone, and the counts that are
         drawn once last."""
         often = [count for count in self.counts if count not in self.scale.once]
-        yield from self.judges()
+        yield from self.many()
         for draw in range(self.scale.draws):
             for count in often:
                 yield from self._row(count, draw)
@@ -150,6 +152,7 @@ class Plan:
         for count in self.counts:
             for draw in range(self.draws(count)):
                 yield from self._row(count, draw)
+        yield from self._long()
 
     def _row(self, count: int, draw: int) -> Iterator[Run]:
         for method in COMPARED:
@@ -167,26 +170,32 @@ class Plan:
             yield self.student(main, 0, scale.synthetic, drop)
         yield replace(self.compared("student", main, 0), method="protocol")
         yield from self._causes()
-        for count in scale.curve:
+
+    def _long(self) -> Iterator[Run]:
+        """The curve over generated pictures, and what as long a training makes of the labels."""
+        if self.scale.curve:
+            yield self.long_supervised()
+        for count in self.scale.curve:
             yield self.long_student(count)
 
     def _causes(self) -> Iterator[Run]:
         """Students that differ in one thing, where there is what they need."""
         student = self.compared("student", self.main, 0)
-        for method in CAUSES:
-            if self.scale.causes and (method != "judged_labels" or self.judged):
+        for method in CAUSES if self.scale.causes else ():
+            judged, real = method in _JUDGED, method in _REAL
+            if (self.judged or not judged) and (self.labeled or not real):
                 yield replace(student, method=method)
 
     def _attempts(self, count: int, draw: int) -> Iterator[Run]:
         """Students that learn from other labels, or other pictures, where these are there."""
         for method in ATTEMPTS:
-            if self.scale.causes and (self.labeled or method not in _OF_REAL_PICTURES):
+            if self.scale.causes and (self.labeled or method not in _REAL):
                 yield self.compared(method, count, draw)
 
     @property
     def judged(self) -> bool:
         """Whether there is something that labels samples in a person's place."""
-        return self.person or bool(self.judges())
+        return self.person or self.judge() is not None
 
     @property
     def counts(self) -> list[int]:
@@ -202,10 +211,15 @@ class Plan:
         """How often so many labels are drawn."""
         return 1 if count in self.scale.once else self.scale.draws
 
-    def judges(self) -> list[Run]:
+    def many(self) -> list[Run]:
         """Networks of many labels; the last one has the most."""
         counts = sorted({min(count, self.labeled) for count in self.scale.many})
         return [Run("many", count) for count in counts if count]
+
+    def judge(self) -> Run | None:
+        """The network that labels samples where no other is given: of the most labels, too."""
+        most = self.many()[-1:]
+        return None if self.person or not most else replace(most[0], method="judge")
 
     def compared(self, method: str, count: int, draw: int) -> Run:
         if method == "student" or method in ATTEMPTS:
@@ -220,6 +234,10 @@ class Plan:
         """Of the curve: draw 0, and LONG times the pictures seen."""
         return replace(self.student(self.main, 0, synthetic, DROP), times=LONG)
 
+    def long_supervised(self) -> Run:
+        """What the curve is compared with: as many pictures seen, of the labels alone."""
+        return replace(self.compared("supervised", self.main, 0), times=LONG)
+
     def watched(self, run: Run) -> bool:
         """Whether a network is also kept after each epoch, for the protocol."""
         return run == self.compared("student", self.main, 0)
@@ -231,13 +249,13 @@ class Plan:
             return [Run("pretrained")]
         if run.method in ("samples", "prelabeler", "inversion"):
             return [version]
+        judge = [found] if (found := self.judge()) is not None else []
         if run.method in ("calibration", "ensemble"):
-            return [version, *self.judges()[-1:]]
+            return [version, *judge]
         if run.method == "protocol":
             return [replace(run, method="student")]
         if run.synthetic:
-            judge = self.judges()[-1:] if run.method == "judged_labels" else []
-            return [*self.samples(run), version, *judge]
+            return [*self.samples(run), version, *(judge if run.method in _JUDGED else [])]
         return []
 
     def samples(self, run: Run) -> list[Run]:

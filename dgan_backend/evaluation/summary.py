@@ -89,7 +89,7 @@ class Summary:
 
     def most(self) -> tuple[int, float] | None:
         """The network that was trained on the most labels: how many, and its mIoU."""
-        found = [(run.labels, self.cells[run]["miou"]) for run in self.plan.judges()
+        found = [(run.labels, self.cells[run]["miou"]) for run in self.plan.many()
                  if run in self.cells]  # fmt: skip
         return found[-1] if found else None
 
@@ -102,13 +102,14 @@ class Summary:
                 asked = count == self.plan.main and method not in ATTEMPTS
                 if found is not None or asked:
                     told[f"{method}_{count}"] = None if found is None else found.mean
-        for count in self.plan.scale.many:
+        for count in sorted({*self.plan.scale.many, *(run.labels for run in self.plan.many())}):
             found = self.spread("many", count)
             told[f"supervised_{count}"] = None if found is None else found.mean
         return told
 
     def to_json(self) -> dict[str, Any]:
         """The keys that programs read."""
+        judge = self.plan.judge()
         calibration = self.cell("calibration") or {}
         samples, outside = calibration.get("samples", {}), calibration.get("outside", {})
         ensemble = self.cell("ensemble") or {}
@@ -129,5 +130,6 @@ class Summary:
             "ensemble": ensemble.get("rows", []),
             "protocol": self.variant("protocol") or {},
             "causes": {m: cell["miou"] for m in CAUSES if (cell := self.variant(m)) is not None},
+            "judge": {} if judge is None else self.cells.get(judge, {}),
             "minutes_saved": None if student is None else student["minutes"],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,12 @@ class Course:
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, weight=self.weights, ignore_index=IGNORE)
+
+    def said(self, logits: Tensor) -> Tensor:
+        """Labels [N, H, W] int64 of logits [N, K, H, W] as the finished network would say them."""
+        taken = correction_by(self.weights, self.settings.prior)
+        shift = torch.tensor([math.inf if t is None else t for t in taken], device=logits.device)
+        return (logits.detach() - shift[:, None, None]).argmax(dim=1)
 
     def step(self, images: Tensor, masks: Tensor) -> float:
         """Learn from a batch [N, 3, S, S] and its masks [N, S, S]; returns the loss."""
