@@ -29,7 +29,8 @@ class Segmentation:
 
     image:       [H, W, 3] uint8, RGB
     labels:      [H, W] uint8, class index of the partonomy (0 = background)
-    uncertainty: [H, W] float32, Jensen-Shannon divergence of the members in nats
+    uncertainty: [H, W] float32, Jensen-Shannon divergence of the members in nats; of samples with
+                 a second opinion the entropy of both
     score:       in [0, 1]: the mean IoU to be expected, less where the picture is a strange one;
                  the number Label Studio gets
     bound:       the largest uncertainty possible, in nats

@@ -16,7 +16,7 @@ from dgan_backend.errors import DganError
 from dgan_backend.fitting import FitPlan, FittedParts, Progress, fit_parts
 from dgan_backend.generators import Generator, load_generator
 from dgan_backend.interpreter import Ensemble
-from dgan_backend.interpreter.ensemble import PixelPrediction
+from dgan_backend.interpreter.ensemble import PixelPrediction, together
 from dgan_backend.interpreter.picture_maps import PICTURE_CHANNELS
 from dgan_backend.interpreter.refine import EXACT, Refinement, refinement_for
 from dgan_backend.interpreter.uncertainty import expected_iou, reconstruction_factor, score
@@ -60,6 +60,7 @@ class Segmenter:
 
     exact: whether the interpreter reads every pixel, or those that matter (`Refinement`).
     numbers: what samples are computed in; pictures from outside always take float32.
+    second_opinion: whether the student also labels samples, see `together`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Segmenter:
         self.encoder = encoder
         self.data = data
         self.exact = False
+        self.second_opinion = False
         self.numbers = FLOAT32
         wanted = sum(generator.synthesis.feature_channels)
         if card.maps != "generator":
@@ -198,6 +200,18 @@ class Segmenter:
         """Make samples in float32, half or auto, as PRECISION has it and the device offers."""
         self.numbers = numbers_for(precision, str(self.generator.device))
 
+    def ask_student(self) -> None:
+        """Have samples labeled by interpreter and student together: slower, and more often right.
+
+        Raises DganError when this version has no student.
+        """
+        if self.student is None:
+            raise DganError(
+                f"version {self.version} has no student to give a second opinion; fit it on more "
+                "labels, or on a generator with a backbone (`dgan-backend generator backbone`)."
+            )
+        self.second_opinion = True
+
     def segment_seed(self, seed: int, truncation: float | None = None) -> Segmentation:
         """Sample a picture and segment it, at the generator's resolution.
 
@@ -228,6 +242,11 @@ class Segmenter:
         images, maps = images_and_maps(self.generator, w, self.card.maps, dtype=self.numbers.maps)
         ensemble = self.ensemble.as_type(self.numbers.products)
         found = ensemble.predict_all(maps, (side, side), self._refinement(side))
+        pictures = list(to_pictures(images))
+        if self.second_opinion:
+            found = [
+                together(p, self._second(image)) for p, image in zip(found, pictures, strict=True)
+            ]
         return [
             Segmentation(
                 image=picture if len(picture) == side else resize(picture, side, side),
@@ -236,8 +255,15 @@ class Segmenter:
                 score=score(_expected(predicted)),
                 bound=predicted.bound,
             )
-            for picture, predicted in zip(to_pictures(images), found, strict=True)
+            for picture, predicted in zip(pictures, found, strict=True)
         ]
+
+    def _second(self, picture: Picture) -> PixelPrediction:
+        """What the student says of a sample, on its own grid."""
+        assert self.student is not None  # see `ask_student`
+        grid = self.card.label_resolution
+        tensor = to_tensor(np.stack([resize(picture, grid, grid)]))
+        return self.student.predict(tensor.to(self.generator.device))
 
     def _refinement(self, side: int) -> Refinement:
         return EXACT if self.exact else refinement_for(side)

@@ -22,6 +22,7 @@ from dgan_backend.storage import Storage
 
 if TYPE_CHECKING:
     from dgan_backend.factory.card import Subject, Tally
+    from dgan_backend.factory.making import Found
     from dgan_backend.factory.order import Order
     from dgan_backend.factory.shards import Shards
     from dgan_backend.segmenter import Segmenter
@@ -94,6 +95,12 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     synthesize.add_argument(
         "--exact", action="store_true", help="the interpreter reads every pixel [near borders]"
+    )
+    synthesize.add_argument(
+        "--second-opinion",
+        action="store_true",
+        help="the version's U-Nets label samples, too: slower, masks are more often right, and "
+        "uncertainty knows better what is wrong [the interpreter alone]",
     )
     add_precision(synthesize)
     synthesize.add_argument(
@@ -204,8 +211,14 @@ def _order(args: argparse.Namespace, settings: Settings) -> tuple[Order, Subject
         exact=args.exact,
         side=args.side or 0,
         precision=_precision(segmenter, args.precision or settings.precision),
+        student=_second_opinion(found) if args.second_opinion else "",
     )
     return order, Subject(segmenter.partonomy, generator.card)
+
+
+def _second_opinion(found: Found) -> str:
+    found.segmenter.ask_student()
+    return found.student
 
 
 def _precision(segmenter: Segmenter, wanted: str) -> str:

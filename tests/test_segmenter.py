@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from PIL import Image
 
 from dgan_backend import metrics
 from dgan_backend.errors import DganError
+from dgan_backend.interpreter.ensemble import PixelPrediction, together
 from dgan_backend.inversion.framing import Frame
 from dgan_backend.partonomy import from_labels
-from dgan_backend.pictures import resize
+from dgan_backend.pictures import resize, to_tensor
 from dgan_backend.segmenter import Segmenter
 from tests.builders import (
     QUICK,
@@ -64,6 +66,49 @@ def test_exact_reads_every_pixel(segmenter: Segmenter, monkeypatch: pytest.Monke
     assert np.array_equal(exact.labels, wanted.vote.numpy())
     np.testing.assert_allclose(exact.uncertainty, wanted.uncertainty.numpy(), atol=1e-5)
     assert (near.labels == exact.labels).mean() > 0.9  # the maps of this one are noise
+
+
+def test_a_second_opinion_is_the_mean_of_interpreter_and_student() -> None:
+    shipped = Segmenter.load("toonhead")
+    alone = shipped.segment_seed(7)
+    shipped.ask_student()
+    both = shipped.segment_seed(7)
+    grid = shipped.card.label_resolution
+    picture = to_tensor(np.stack([resize(alone.image, grid, grid)]))
+    w = shipped.generator.mapping(shipped.generator.latent_from_seed(7), truncation=0.7)
+    assert shipped.truncation == 0.7 and shipped.student is not None
+    one = shipped.ensemble.predict(
+        shipped.generator.synthesis(w).features, (64, 64), shipped._refinement(64)
+    )
+    wanted = together(one, shipped.student.predict(picture))
+    assert (both.labels == wanted.vote.numpy()).mean() > 0.99
+    np.testing.assert_allclose(both.uncertainty, wanted.uncertainty.numpy(), atol=1e-3)
+    assert np.array_equal(both.image, alone.image)
+    assert (both.labels != alone.labels).any()
+
+
+def test_a_version_without_a_student_has_no_second_opinion(segmenter: Segmenter) -> None:
+    with pytest.raises(DganError, match="toonhead-tiny has no student to give a second opinion"):
+        segmenter.ask_student()
+    assert not segmenter.second_opinion
+
+
+def test_two_that_are_sure_of_different_things_are_unsure_together() -> None:
+    sure = torch.zeros(3, 1, 2)
+    sure[0] = 1.0
+    other = torch.zeros(3, 1, 2)
+    other[1, 0, 0] = other[0, 0, 1] = 1.0  # disagrees on the left, agrees on the right
+    none = torch.zeros(1, 2)
+    one, two = (
+        PixelPrediction(p, p.argmax(dim=0), none, members) for p, members in ((sure, 2), (other, 4))
+    )
+    found = together(one, two)
+    assert found.probabilities[:, 0, 0].tolist() == [0.5, 0.5, 0.0]
+    assert found.uncertainty[0].tolist() == pytest.approx([np.log(2), 0.0])
+    assert found.vote[0].tolist() == [0, 0] and found.members == 6
+    assert found.bound == pytest.approx(np.log(3)), "an entropy over three classes"
+    finer = replace(two, probabilities=two.probabilities.repeat_interleave(4, dim=1))
+    assert together(one, finer).uncertainty.shape == (1, 2)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (30, 50), (70, 20), (1, 1), (1, 9)], ids=str)

@@ -103,6 +103,7 @@ def test_what_is_there_already_is_not_made_again(
         (("--redis",), "--redis needs REDIS_URL"),
         (("--out", "nowhere://a"), "nowhere://a is no address of storage"),
         (("--out", "."), "has other things in it"),
+        (("--second-opinion",), "has no student to give a second opinion"),
     ],
 )
 def test_what_cannot_be_done_is_told(
@@ -120,6 +121,29 @@ def test_what_cannot_be_done_is_told(
     status, _, error = run(capsys, *default, *words)
     assert status == 2 and told in error
     assert [path.name for path in tmp_path.iterdir()] == ["thing"]
+
+
+def test_a_second_opinion_is_in_the_order_and_the_card(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    words = ("--out", tmp_path / "set", "--count", 2, "--jobs", 0, "--seed-start", 5)
+    assert run(capsys, *words, "--second-opinion")[0] == 0
+    card = json.loads((tmp_path / "set/card.json").read_text())
+    found = making.find_version("toonhead", settings)
+    assert card["order"]["student"] == found.student and len(found.student) == 64
+    assert "together with the version's U-Nets" in (tmp_path / "set/README.md").read_text()
+    masks = {path.name: path.read_bytes() for path in (tmp_path / "set/masks").iterdir()}
+    status, _, error = run(capsys, *words)
+    assert status == 2 and "instead of None" in error
+    alone = ("--out", tmp_path / "alone", *words[2:])
+    assert run(capsys, *alone)[0] == 0
+    other = {path.name: path.read_bytes() for path in (tmp_path / "alone/masks").iterdir()}
+    assert masks.keys() == other.keys() and masks != other
+
+    order = Order.from_json({**card["order"], "student": "0" * 64})
+    with pytest.raises(DganError, match="has another student than the one"):
+        making.version_of(order, settings)
 
 
 # Jobs

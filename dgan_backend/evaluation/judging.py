@@ -27,25 +27,32 @@ _FIRST = 20_000_000  # seed of the samples; students learn from none of them
 
 
 def calibration(bench: Bench, run: Run) -> dict[str, Any]:
-    """Whether a version's uncertainty knows, on samples and on the test pictures."""
+    """Whether a version's uncertainty knows, on samples, on samples with its student's second
+    opinion where it has one, and on the test pictures."""
     outcome, segmenter = by_version(bench, run)
     assert outcome.uncertainty is not None
     classes, judge = bench.data.partonomy.num_classes, bench.judge()
     made = _samples(bench, segmenter)
-    samples = Guesses(
-        methods.unet_labels(judge, _tensors(made)),
-        np.stack([s.labels for s in made]),
-        np.stack([s.uncertainty for s in made]),
-        classes,
-    )
+    images = _tensors(made)
+    by_judge = methods.unet_labels(judge, images)
+    found = {"samples": calibrated(_guesses(by_judge, made, classes))}
+    if segmenter.student is not None:
+        segmenter.ask_student()
+        second = _samples(bench, segmenter)
+        found["second_opinion"] = calibrated(_guesses(by_judge, second, classes))
     true = bench.true()
     outside = Guesses(true, outcome.labels, outcome.uncertainty, classes)
-    by_judge = methods.unet_labels(judge, methods.tensors(bench.data.test()))
+    judged = methods.unet_labels(judge, methods.tensors(bench.data.test()))
     return {
-        "samples": calibrated(samples),
+        **found,
         "outside": calibrated(outside),
-        "judge_miou": metrics.mean_iou(metrics.confusion(true, by_judge, classes)),
+        "judge_miou": metrics.mean_iou(metrics.confusion(true, judged, classes)),
     }
+
+
+def _guesses(true: npt.NDArray[np.uint8], made: Sequence[Segmentation], classes: int) -> Guesses:
+    labels, uncertainty = [s.labels for s in made], [s.uncertainty for s in made]
+    return Guesses(true, np.stack(labels), np.stack(uncertainty), classes)
 
 
 def ensemble(bench: Bench, run: Run) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def depends(bench: Bench, run: Run) -> list[Any]:
         return [*generator, methods.INTERPRETER_MEMBERS, asdict(InversionSettings())]
     if run.method in ("calibration", "ensemble"):
         members = list(scale.members) if run.method == "ensemble" else []
-        return [scale.judged, content_digest(domain.person), members]
+        asked = [] if run.method == "ensemble" else ["second opinion"]
+        return [scale.judged, content_digest(domain.person), members, *asked]
     if run.method == "prelabeler":
         return []
     if run.method == "protocol":

@@ -26,6 +26,12 @@ from dgan_backend.evaluation.summary import AIM_AUROC, AIM_SHARE, AIMS, Spread, 
 from dgan_backend.markup import Child, Html, tag
 
 _BASELINES = ("supervised", "semi_supervised")
+_SECOND = "samples with a second opinion"
+_JUDGED = (
+    ("samples", "samples, interpreter"),
+    ("second_opinion", "samples, interpreter and U-Nets"),
+    ("outside", "outside, U-Nets"),
+)
 _WAYS = {
     "ours": "last epoch, all classes that are there",
     "without_background": "the same without background",
@@ -100,15 +106,7 @@ def _aims(summary: Summary) -> Html:
     what = f"student at {summary.plan.main} over fully supervised on {most[0] if most else 'many'}"
     rows.append([what, f"{AIM_SHARE:.2f} of it", "" if share is None else f"{share:.2f}",
                  verdict(None if share is None else share >= AIM_SHARE)])  # fmt: skip
-    samples = (summary.cell("calibration") or {}).get("samples", {})
-    auroc = samples.get("auroc")
-    rows.append(["uncertainty tells wrong pixels of samples (AUROC)", f"{AIM_AUROC:.2f}",
-                 "" if auroc is None else f"{auroc:.3f}",
-                 verdict(None if auroc is None else auroc >= AIM_AUROC)])  # fmt: skip
-    gain = None if not samples else samples["miou_kept"] - samples["miou_all"]
-    rows.append(["mIoU of samples without the most uncertain 10 %", "higher",
-                 "" if gain is None else f"{100 * gain:+.1f} points",
-                 verdict(None if gain is None else gain > 0)])  # fmt: skip
+    rows += _aims_of_uncertainty(summary)
     note = (
         "Within the spread: the mean over draws is nearer to the aim than one deviation, so that "
         "other draws may say otherwise."
@@ -118,6 +116,24 @@ def _aims(summary: Summary) -> Html:
         grid(["", "aim", "measured", ""], rows),
         tag("p", note, class_="note"),
     )
+
+
+def _aims_of_uncertainty(summary: Summary) -> list[list[Child]]:
+    cell = summary.cell("calibration") or {}
+    rows: list[list[Child]] = []
+    for key, title in (("samples", "samples"), ("second_opinion", _SECOND)):
+        part = cell.get(key)
+        if part is None and key != "samples":
+            continue
+        auroc = None if part is None else part["auroc"]
+        gain = None if part is None else part["miou_kept"] - part["miou_all"]
+        rows.append([f"uncertainty tells wrong pixels of {title} (AUROC)", f"{AIM_AUROC:.2f}",
+                     "" if auroc is None else f"{auroc:.3f}",
+                     verdict(None if auroc is None else auroc >= AIM_AUROC)])  # fmt: skip
+        rows.append([f"mIoU of {title} without the most uncertain 10 %", "higher",
+                     "" if gain is None else f"{100 * gain:+.2f} points",
+                     verdict(None if gain is None else gain > 0)])  # fmt: skip
+    return rows
 
 
 def _table(summary: Summary, learned: int | None) -> Html:
@@ -240,8 +256,9 @@ def _calibration(summary: Summary) -> Html | None:
         return None
     rows: list[list[Child]] = []
     series = []
-    for key, title in (("samples", "samples, interpreter"), ("outside", "outside, U-Nets")):
-        part = cell[key]
+    for key, title in _JUDGED:
+        if (part := cell.get(key)) is None:
+            continue
         gain = 100 * (part["miou_kept"] - part["miou_all"])
         rows.append([
             title, part["pictures"],
@@ -250,7 +267,7 @@ def _calibration(summary: Summary) -> Html | None:
                 for name in ("auroc", "auroc_foreground")
             ),
             f"{100 * part['miou_all']:.1f}", f"{100 * part['miou_kept']:.1f}",
-            f"{gain:+.1f} ({points(part['gain_low'])} to {points(part['gain_high'])})",
+            f"{gain:+.2f} ({points(part['gain_low'])} to {points(part['gain_high'])})",
         ])  # fmt: skip
         series.append(Series(title, [Point(100 * c, r) for c, r in part["risk_coverage"]]))
     return section(
@@ -270,13 +287,27 @@ def _calibration(summary: Summary) -> Html | None:
         chart(series, "surest foreground pixels, %", "wrong among them, %"),
         tag(
             "p",
-            "Samples have no true masks. They are judged by a network that was trained on "
-            "hundreds or thousands of labeled pictures; on the test pictures its mIoU is "
-            f"{100 * cell['judge_miou']:.1f} %. Where it errs on samples, which are softer, a "
-            "right label counts as wrong. Foreground: pixels that are no background in at least "
+            f"{_of_judge(summary, cell)} Where it errs on samples, a right label counts as wrong. "
+            "The second opinion (`synthesize --second-opinion`) is the U-Nets'; uncertainty is "
+            "then the entropy of both. Foreground: pixels that are no background in at least "
             "one of both maps.",
             class_="note",
         ),
+    )
+
+
+def _of_judge(summary: Summary, cell: dict[str, Any]) -> str:
+    told = (
+        "Samples have no true masks. They are judged by a network that was trained on hundreds or "
+        "thousands of labeled pictures"
+    )
+    judge = summary.plan.judge()
+    if judge is None or (own := summary.cells.get(judge)) is None:
+        return f"{told}; on the test pictures its mIoU is {100 * cell['judge_miou']:.1f} %."
+    return (
+        f"{told} ({judge.labels:,}), half of them as soft as samples are. On the test pictures its "
+        f"mIoU is {100 * cell['judge_miou']:.1f} %, on the same made so soft "
+        f"{100 * own['miou_soft']:.1f} %."
     )
 
 

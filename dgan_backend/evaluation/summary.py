@@ -112,6 +112,7 @@ class Summary:
         judge = self.plan.judge()
         calibration = self.cell("calibration") or {}
         samples, outside = calibration.get("samples", {}), calibration.get("outside", {})
+        second = calibration.get("second_opinion", {})
         ensemble = self.cell("ensemble") or {}
         student = self.main()
         return {
@@ -119,11 +120,17 @@ class Summary:
             "uncertainty_auroc": samples.get("auroc"),
             "uncertainty_auroc_interval": [samples.get("auroc_low"), samples.get("auroc_high")],
             "uncertainty_auroc_foreground": samples.get("auroc_foreground"),
+            "uncertainty_auroc_second_opinion": second.get("auroc"),
             "uncertainty_auroc_outside": outside.get("auroc"),
             "uncertainty_auroc_outside_foreground": outside.get("auroc_foreground"),
             "miou_without_most_uncertain": {
                 name: {"all": part.get("miou_all"), "kept": part.get("miou_kept")}
-                for name, part in (("samples", samples), ("outside", outside))
+                for name, part in (
+                    ("samples", samples),
+                    ("second_opinion", second),
+                    ("outside", outside),
+                )
+                if part
             },
             "miou_by_synthetic": {str(n): cell["miou"] for n, cell in self.curve()},
             "miou_by_filter": {f"{drop:g}": cell["miou"] for drop, cell in self.drops()},

@@ -128,6 +128,10 @@ def card(subject: Subject, tally: Tally) -> dict[str, Any]:
     }
 
 
+def _second(order: dict[str, Any]) -> str:
+    return " together with the version's U-Nets" if order.get("student") else ""
+
+
 def readme(value: dict[str, Any]) -> str:
     """A data set card as Hugging Face reads it; value: of `card`."""
     order, seeds = value["order"], value["seeds"]
@@ -149,10 +153,11 @@ tags: [synthetic, datasetgan]
 
 # {title}
 
-Sampled by a generator and labeled by a style interpreter (DatasetGAN, CVPR 2021): no person has
-looked at these labels. {value["sampled"]:,} pictures were sampled; the {value["left_out"]:,} with
-the largest uncertainty (image uncertainty over {value["largest_uncertainty"]:.4f} nats) were left
-out. `seeds.csv` tells of all of them; with version and seed each can be made again.
+Sampled by a generator and labeled by a style interpreter (DatasetGAN, CVPR 2021){_second(order)}:
+no person has looked at these labels. {value["sampled"]:,} pictures were sampled; the
+{value["left_out"]:,} with the largest uncertainty (image uncertainty over
+{value["largest_uncertainty"]:.4f} nats) were left out. `seeds.csv` tells of all of them; with
+version and seed each can be made again.
 
 ![Pictures and their parts]({SHEET})
 

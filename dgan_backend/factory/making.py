@@ -16,16 +16,19 @@ from dgan_backend.records import Segmentation
 from dgan_backend.registry import Registry
 from dgan_backend.segmenter import Segmenter
 from dgan_backend.settings import Settings
+from dgan_backend.student.native import STUDENT_WEIGHTS
 from dgan_backend.versions import WEIGHTS, shipped_versions
 
 
 @dataclass(frozen=True)
 class Found:
-    """A version at work. name: by which other workers find it. sha256: of its interpreter."""
+    """A version at work. name: by which other workers find it. sha256: of its interpreter.
+    student: SHA-256 of its student; "" where it has none."""
 
     name: str
     segmenter: Segmenter
     sha256: str
+    student: str = ""
 
 
 def find_version(name: str, settings: Settings) -> Found:
@@ -41,13 +44,19 @@ def find_version(name: str, settings: Settings) -> Found:
         folder = Path(name).absolute()
         return _found(str(folder), folder, settings)
     registry = Registry.of(settings)
-    return Found(name, registry.segmenter(name), file_hash(registry.folder(name) / WEIGHTS))
+    return _at_work(name, registry.segmenter(name), registry.folder(name))
 
 
 def _found(name: str, folder: Path, settings: Settings) -> Found:
     segmenter = Segmenter.load(folder, settings.device)
     segmenter.compute_in(settings.precision)
-    return Found(name, segmenter, file_hash(folder / WEIGHTS))
+    return _at_work(name, segmenter, folder)
+
+
+def _at_work(name: str, segmenter: Segmenter, folder: Path) -> Found:
+    student = folder / STUDENT_WEIGHTS
+    asked = file_hash(student) if segmenter.student is not None else ""
+    return Found(name, segmenter, file_hash(folder / WEIGHTS), asked)
 
 
 def version_of(order: Order, settings: Settings) -> Segmenter:
@@ -60,6 +69,13 @@ def version_of(order: Order, settings: Settings) -> Segmenter:
             f"The version {order.version} of this worker has other weights than the one that was "
             "ordered; copy that one here, or share MODEL_DIR."
         )
+    if order.student:
+        if order.student != version.student:
+            raise DganError(
+                f"The version {order.version} of this worker has another student than the one "
+                "that was ordered; copy that version here, or share MODEL_DIR."
+            )
+        segmenter.ask_student()
     segmenter.exact = order.exact
     segmenter.compute_in(order.precision)
     return segmenter

@@ -27,7 +27,7 @@ class Order:
     sampled, the most uncertain ones, that is left out. first: the first seed. shard: pictures in
     each shard but the last. exact: the interpreter reads every pixel. side: of pictures and labels,
     px; 0 = the generator's. precision: what they are computed in, where a worker's device
-    has it."""
+    has it. student: SHA-256 of the one that gives a second opinion; "" = none does."""
 
     version: str
     interpreter: str
@@ -42,6 +42,7 @@ class Order:
     exact: bool = False
     side: int = 0
     precision: str = "float32"
+    student: str = ""
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.shard < 1:
@@ -84,7 +85,7 @@ class Order:
 
     def to_json(self) -> dict[str, Any]:
         told = asdict(self)
-        for name, before in (("side", 0), ("precision", "float32")):
+        for name, before in (("side", 0), ("precision", "float32"), ("student", "")):
             if told[name] == before:  # there was no choice, and sets begun then go on
                 del told[name]
         return told

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from dgan_backend.interpreter.reader import FirstLayer, PixelReader
 from dgan_backend.interpreter.refine import EXACT, Grid, Refinement, doubtful_cells
 from dgan_backend.interpreter.threads import shares, side_by_side
-from dgan_backend.interpreter.uncertainty import largest, of_logits
+from dgan_backend.interpreter.uncertainty import entropy, largest, of_logits
 
 _REFINED = 0.25  # of all pixels that are read, about, from coarse to fine
 _LAYERS = ("w1", "b1", "w2", "b2", "w3", "b3")
@@ -27,6 +28,7 @@ class PixelPrediction:
     uncertainty   [H, W] float32: Jensen-Shannon divergence in nats
     members       how many were compared
     read          share of the pixels that were read; the others are interpolated
+    total         whether the uncertainty is the entropy of the mean, as `together` has it
     """
 
     probabilities: Tensor
@@ -34,11 +36,34 @@ class PixelPrediction:
     uncertainty: Tensor
     members: int
     read: float = 1.0
+    total: bool = False
 
     @property
     def bound(self) -> float:
         """The largest uncertainty possible, in nats."""
-        return largest(self.members, len(self.probabilities))
+        classes = len(self.probabilities)
+        return largest(classes if self.total else self.members, classes)
+
+
+def together(one: PixelPrediction, other: PixelPrediction) -> PixelPrediction:
+    """What two ensembles that learned by different ways say as one: the mean of both, its largest
+    class, and its entropy, which also counts what each of them is unsure of by itself.
+
+    Both have the same classes; the other's grid may be another one, and is resized to the first's.
+    """
+    theirs = other.probabilities
+    if theirs.shape != one.probabilities.shape:
+        size = one.probabilities.shape[1:]
+        theirs = F.interpolate(theirs[None], size, mode="bilinear", align_corners=False)[0]
+    mean = (one.probabilities.float() + theirs.to(one.probabilities.device).float()) / 2
+    return PixelPrediction(
+        probabilities=mean,
+        vote=mean.argmax(dim=0),
+        uncertainty=entropy(mean, dim=0),
+        members=one.members + other.members,
+        read=one.read,
+        total=True,
+    )
 
 
 @dataclass(frozen=True)
