@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 
 from dgan_backend.settings import PRECISIONS, Settings
 
@@ -22,6 +23,41 @@ def add_precision(command: argparse.ArgumentParser) -> None:
         help="numbers that labels are computed in; half: 16 bits, faster where the hardware "
         "multiplies bfloat16 [PRECISION, or else auto: the fastest with the labels of float32]",
     )
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", type=device, default="cpu", help="cpu or cuda [%(default)s]")
+
+
+def device(text: str) -> str:
+    """Raises ArgumentTypeError where there is no such device."""
+    if text == "cpu":
+        return text
+    if re.fullmatch(r"cuda(:\d+)?", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither cpu nor cuda")
+    import torch  # takes seconds, which those who stay on the CPU need not wait here
+
+    number = int(text.partition(":")[2] or 0)
+    if number >= torch.cuda.device_count():
+        raise argparse.ArgumentTypeError(
+            f"{text} is not here: torch {torch.__version__} finds {torch.cuda.device_count()} "
+            "GPUs; install torch for CUDA, or leave it at cpu"
+        )
+    return text
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share from 0 up to, but not, 1")
+    return value
+
+
+def above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
 
 
 def seed(text: str) -> int:

@@ -23,7 +23,7 @@ from dgan_backend import (
     synthesize_command,
     version_commands,
 )
-from dgan_backend.arguments import minutes, natural, positive, seed
+from dgan_backend.arguments import add_device, minutes, natural, positive, seed
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 
@@ -133,7 +133,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     )
     fit.set_defaults(run=partial(_workbench, "fit"))
     for command in (sample, segment, fit):
-        command.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+        add_device(command)
 
 
 def _add_benchmark_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

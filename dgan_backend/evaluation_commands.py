@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from dgan_backend.arguments import natural, positive
+from dgan_backend.arguments import add_device, natural, positive
 from dgan_backend.settings import Settings
 
 _EVALUATIONS = ("report", "version", "few-shot", "causes", "inversion")
@@ -56,7 +56,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     version.add_argument("--sheet", type=Path, help="the worst pictures, to this png")
     version.add_argument("--json", type=Path, help="all of it, and each picture's score and mIoU")
-    version.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    add_device(version)
     version.set_defaults(run=partial(_evaluate, "version"))
     few_shot = actions.add_parser(
         "few-shot",
@@ -230,8 +230,8 @@ def _add_report(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     report.add_argument(
         "--person",
         type=Path,
-        help="weights of a U-Net that judges samples [toonhead: tests/data/toonhead/"
-        "person.safetensors, see docs/notes/masks.md; else the network of the most labels]",
+        help="weights of a U-Net that judges samples [one of the most labels, trained for it on "
+        "pictures of which half are as soft as samples]",
     )
     report.add_argument("--turns", action="store_true", help="no up [as the generator]")
     report.add_argument(

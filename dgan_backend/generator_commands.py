@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from dgan_backend import arguments
-from dgan_backend.arguments import minutes, natural, positive, seed
+from dgan_backend.arguments import add_device, minutes, natural, positive, seed
 
 _DESCRIPTION = """
 Reads NVIDIA's pickles of StyleGAN2 (PyTorch, TensorFlow) and StyleGAN3, .pt files of rosinality's
@@ -69,7 +69,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--bf16", choices=("auto", "on", "off"), default="auto", help="auto: where it is fast"
     )
     train.add_argument("--measure-every", type=positive, default=5000, help="[%(default)s]")
-    train.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    add_device(train)
     train.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
     train.add_argument("--licence", default="", help="of the pictures, for the card")
     train.add_argument("--attribution", default="", help="of the pictures, for the card")
@@ -148,7 +148,7 @@ def _add_prepare_command(actions: argparse._SubParsersAction[argparse.ArgumentPa
         "--no-mirror", action="store_true", help="left and right differ in meaning"
     )
     _add_card_arguments(command)
-    command.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    add_device(command)
     command.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
     command.set_defaults(run=partial(_run, "prepare"))
 
@@ -184,7 +184,7 @@ def _add_encoder_command(actions: argparse._SubParsersAction[argparse.ArgumentPa
         action="store_true",
         help="pictures have no up: all eight symmetries [as the generator]",
     )
-    train.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    add_device(train)
     train.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
     train.set_defaults(run=partial(_run, "train_encoder"))
 
@@ -216,7 +216,7 @@ def _add_backbone_command(actions: argparse._SubParsersAction[argparse.ArgumentP
     backbone.add_argument(
         "--turns", action="store_true", help="pictures have no up: any angle [as the generator]"
     )
-    backbone.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    add_device(backbone)
     backbone.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
     backbone.set_defaults(run=partial(_run, "train_backbone_of"))
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgan_backend.arguments import positive, seed, set_up_computing
+from dgan_backend.arguments import above_zero, add_device, positive, seed, set_up_computing, share
 from dgan_backend.errors import DganError
 from dgan_backend.settings import Settings
 
@@ -96,20 +96,20 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     train.add_argument("--batch", type=positive, default=4, help="[%(default)s]")
     train.add_argument(
         "--rate",
-        type=float,
+        type=above_zero,
         default=0.1,
         help="of the kernels, at its largest; with --weights 0.02 or so [%(default)s]",
     )
     train.add_argument("--side", type=positive, help="px of its pictures [the version's grid]")
     train.add_argument(
         "--filter",
-        type=float,
+        type=share,
         default=0.1,
         metavar="SHARE",
         help="of samples made on the way, the most uncertain ones, that is left out [%(default)s]",
     )
     train.add_argument("--seed", type=seed, default=0, help="[%(default)s]")
-    train.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    add_device(train)
     train.set_defaults(run=_train)
 
 
@@ -148,6 +148,8 @@ def _train(args: argparse.Namespace) -> int:
 
     if not 0.0 < args.share < 1.0:
         raise DganError(f"--share is between 0 and 1, not {args.share}.")
+    if args.batch < 2 and args.backbone != "light":
+        raise DganError("--batch is 2 or more with a ResNet, whose norms compare pictures.")
     version = find_version(args.version, Settings.from_env())
     segmenter = version.segmenter
     settings = _settings(args, segmenter)

@@ -203,7 +203,9 @@ def test_a_report_has_a_main_count_of_labels() -> None:
     assert Plan(FULL, 12).main == 4
 
 
-def test_a_domain_is_found_or_what_it_lacks_is_said(domain: Path, generator: Path) -> None:
+def test_a_domain_is_found_or_what_it_lacks_is_said(
+    domain: Path, generator: Path, tmp_path: Path
+) -> None:
     found = find_domain(str(domain), str(generator))
     assert (found.name, found.test) == ("blocks", domain / "kept-out")
     assert found.partonomy.endswith("partonomy.yaml") and found.many == domain
@@ -213,14 +215,29 @@ def test_a_domain_is_found_or_what_it_lacks_is_said(domain: Path, generator: Pat
         find_domain(str(domain))
     with pytest.raises(DganError, match="there is no domain 'moon'"):
         find_domain("moon")
+    bare = tmp_path / "bare"
+    (bare / "images").mkdir(parents=True)
+    with pytest.raises(DganError, match="what the masks' values mean is not known"):
+        find_domain(str(bare), str(generator))
+    assert find_domain(str(bare), str(generator), partonomy="cats").partonomy == "cats"
+
+
+def test_what_was_measured_with_pictures_that_are_gone_is_not_shown_without_them(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "toonhead-10").mkdir()
+    (tmp_path / "toonhead-10" / "done").touch()
+    with pytest.raises(DganError, match="personas-10 is not there, and figures are known by"):
+        rendered(find_domain("toonhead"), tmp_path, 10, jobs=0)
 
 
 def test_where_nothing_is_kept_out_nothing_else_is_learned_from(
     generator: Path, tmp_path: Path
 ) -> None:
     alone = write_pairs(tmp_path / "alone", 2)
-    assert find_domain(str(alone), str(generator)).many is None  # it holds the test pictures
-    args = arguments(alone, generator, tmp_path / "out")
+    found = find_domain(str(alone), str(generator), partonomy="cats")
+    assert found.many is None  # it holds the test pictures
+    args = arguments(alone, generator, tmp_path / "out", "--partonomy", "cats")
     assert "rows of many labels" in reporting._domain(args, tmp_path, 10).notes[0]
 
 

@@ -152,11 +152,11 @@ def test_what_is_measured_on_is_learned_from_nowhere(
     domain: Path, generator: Path, style: Path
 ) -> None:
     bench = small(domain, generator, style)
-    bench.check_apart()
+    bench.check()
     for option in ("many", "style"):
         leaking = replace(bench, domain=replace(bench.domain, **{option: domain / "kept-out"}))
         with pytest.raises(DganError, match="is the same picture as"):
-            leaking.check_apart()
+            leaking.check()
 
 
 def test_a_network_that_has_one_opinion_has_no_uncertainty(

@@ -200,3 +200,25 @@ def test_what_cannot_be_is_said(
     assert trained(models, tmp_path / "b", "--share", "1.5") == 2
     assert cli.main(["student", "version", str(tmp_path), "--out", str(tmp_path / "v")]) == 2
     assert "has no student.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--device", "gpu"), "'gpu' is neither cpu nor cuda"),
+        (("--device", "cuda:7"), "cuda:7 is not here"),
+        (("--filter", "2"), "2 is not a share from 0"),
+        (("--rate", "-1"), "-1 is not above 0"),
+        (("--batch", "1", "--backbone", "resnet50"), "--batch is 2 or more with a ResNet"),
+    ],
+)
+def test_numbers_that_cannot_be_are_said_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+) -> None:
+    command = ["student", "train", "--out", str(tmp_path / "a"), *words]
+    try:
+        status = cli.main(command)
+    except SystemExit as error:  # argparse's
+        status = int(str(error.code))
+    assert status == 2 and told in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()

@@ -71,8 +71,14 @@ class Bench:
         """Of the generator's samples, px."""
         return read_card(generator_folder(self.domain.generator)).architecture.resolution
 
-    def check_apart(self) -> None:
-        """Raises DganError when a picture that is measured on is also learned from."""
+    def check(self) -> None:
+        """Raises DganError when a picture that is measured on is also learned from, or a mask of
+        the many labels has a value that is no class."""
+        self._check_apart()
+        if self.domain.many is not None:
+            load_pairs(self.domain.many).checked(self.data.partonomy)
+
+    def _check_apart(self) -> None:
         domain = self.domain
         test = load_pairs(domain.test) if domain.test else load_pairs(domain.pairs)
         if domain.test is None:

@@ -13,9 +13,9 @@ from dgan_backend.errors import DganError
 TOONHEAD = "toonhead"
 _EXAMPLES = Path("examples")
 _REFERENCE = Path("tests/data/toonhead/reference.npz")
-_PERSON = Path("tests/data/toonhead/person.safetensors")
 _RENDERED_SEED = 7_000_000  # seeds of no other set
 _SIDE_BY_SIDE = ("toonhead",)  # renderers that know --jobs
+_DONE = "done"
 _KEPT_OUT = "kept-out"
 _PARTONOMY = "partonomy.yaml"
 
@@ -41,24 +41,22 @@ class Domain:
     notes: tuple[str, ...] = ()
 
 
-def find_domain(text: str, generator: str | None = None, test: Path | None = None) -> Domain:
+def find_domain(
+    text: str,
+    generator: str | None = None,
+    test: Path | None = None,
+    partonomy: str | None = None,
+) -> Domain:
     """`toonhead` in a checkout, or a folder that `import-labels --keep-out` made.
 
-    test: to measure on, in place of the domain's own. Raises DganError that says what is missing.
+    test, partonomy: in place of the domain's own. Raises DganError that says what is missing.
     """
     if text == TOONHEAD and not Path(text).is_dir():
         if not _REFERENCE.is_file():
             raise DganError(
                 f"{_REFERENCE} is not here: `evaluate toonhead` runs in a checkout of dgan-backend."
             )
-        return Domain(
-            TOONHEAD,
-            _REFERENCE,
-            TOONHEAD,
-            generator or TOONHEAD,
-            test,
-            person=_PERSON if _PERSON.is_file() else None,
-        )
+        return Domain(TOONHEAD, _REFERENCE, partonomy or TOONHEAD, generator or TOONHEAD, test)
     folder = Path(text)
     if not (folder / "images").is_dir():
         raise DganError(
@@ -70,10 +68,15 @@ def find_domain(text: str, generator: str | None = None, test: Path | None = Non
     if test is None and (folder / _KEPT_OUT).is_dir():
         test = folder / _KEPT_OUT
     tree = folder / _PARTONOMY
+    if partonomy is None and not tree.is_file():
+        raise DganError(
+            f"{tree} is not there, so what the masks' values mean is not known; name the parts "
+            "with --partonomy, a shipped one (`dgan-backend partonomy list`) or a yaml."
+        )
     return Domain(
         folder.resolve().name,
         folder,
-        str(tree) if tree.is_file() else TOONHEAD,
+        partonomy or str(tree),
         generator,
         test,
         many=folder if test is not None else None,  # else it holds the test pictures, too
@@ -89,7 +92,8 @@ def rendered(
 ) -> Domain:
     """With so many pictures that the examples render, where the domain is toonhead and Node is
     there; what is missing is noted. folder: where they are kept; what is there is not made again.
-    jobs: side by side; 0 = only what is there."""
+    jobs: side by side; 0 = only what is there. Raises DganError when that is not all, since figures
+    that were measured with the rest could not be told from others."""
     if domain.name != TOONHEAD:
         return domain
     found = domain
@@ -99,6 +103,12 @@ def rendered(
     ):
         if getattr(domain, field) is not None:
             continue
+        if not jobs and not (folder / f"{name}-{pictures}" / _DONE).is_file():
+            raise DganError(
+                f"{folder / f'{name}-{pictures}'} is not there, and figures are known by the "
+                "pictures they were measured with; name the --work folder that has it, or give "
+                "--jobs 1 or more, which renders it again."
+            )
         try:
             pairs = _render(name, folder / f"{name}-{pictures}", pictures, jobs, tell)
         except DganError as error:
@@ -110,10 +120,8 @@ def rendered(
 
 def _render(name: str, out: Path, pictures: int, jobs: int, tell: Callable[[str], None]) -> Path:
     """Labeled pictures by the program in examples/NAME."""
-    if (out / "done").is_file():
+    if (out / _DONE).is_file():
         return out
-    if not jobs:
-        raise DganError("Its pictures are not rendered yet; give --jobs 1 or more.")
     source = _EXAMPLES / name
     if not (source / "render.mjs").is_file():
         raise DganError(f"{source} is not here; run this in a checkout, or name a folder of pairs.")
@@ -127,7 +135,7 @@ def _render(name: str, out: Path, pictures: int, jobs: int, tell: Callable[[str]
     if name in _SIDE_BY_SIDE:
         told += ["--jobs", str(jobs)]
     _run(["node", "render.mjs", *told], source)
-    (out / "done").touch()
+    (out / _DONE).touch()
     return out
 
 

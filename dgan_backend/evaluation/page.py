@@ -25,7 +25,7 @@ from dgan_backend.evaluation.plan import ATTEMPTS, CAUSES, COMPARED, LONG, TITLE
 from dgan_backend.evaluation.summary import AIM_AUROC, AIM_SHARE, AIMS, Spread, Summary
 from dgan_backend.markup import Child, Html, tag
 
-_BASELINES = ("supervised", "semi_supervised")
+_AIMED = ("supervised", "semi_supervised")  # to be behind by `AIMS`; transfer by anything
 _SECOND = "samples with a second opinion"
 _JUDGED = (
     ("samples", "samples, interpreter"),
@@ -74,38 +74,44 @@ def page(
 def _about(about: dict[str, Any]) -> str:
     return (
         f"Measured on {about['test_pictures']} labeled pictures that nothing learned from; labels "
-        f"are drawn {about['draws']} time{'s' if about['draws'] > 1 else ''} from "
-        f"{about['pool_pictures']} others{_once(about['once'])}. Every network of a row is the "
-        "same light DeepLab-V3 that begins with random weights (none can be fetched here), with "
-        "the same augmentation"
-        + (", and also looks at the mirrored picture. " if about["mirrored"] else
-           ". Pictures are not mirrored, as left and right are classes of their own: a network is "
+        f"are drawn {_times(about['draws'])} from {about['pool_pictures']} others"
+        f"{_once(about['once'], about['draws'])}. Networks are the same light DeepLab-V3 with the "
+        "same augmentation, from random weights (none can be fetched here), but for transfer "
+        "learning's, which begins with other pictures, what fit makes, which is two U-Nets that "
+        "begin with the generator's backbone, and the interpreter. "
+        + ("They also look at the mirrored picture. " if about["mirrored"] else
+           "Pictures are not mirrored, as left and right are classes of their own: a network is "
            "a single opinion, which has no uncertainty. ")
-        + f"It sees {about['pictures_seen']:,} pictures in training, but for those said below."
+        + f"A training sees {about['pictures_seen']:,} pictures, but for those said below."
         + (" This is the quick report: too short a training to conclude anything." if about["quick"]
            else "")
     )  # fmt: skip
 
 
-def _once(counts: Sequence[int]) -> str:
-    return f", {' and '.join(map(str, counts))} labels once" if counts else ""
+def _times(draws: int) -> str:
+    return {1: "once", 2: "twice"}.get(draws, f"{draws} times")
+
+
+def _once(counts: Sequence[int], draws: int) -> str:
+    if not counts or draws == 1:
+        return ""
+    return f", {' and '.join(map(str, counts))} labels once"
 
 
 def _aims(summary: Summary) -> Html:
     """What was aimed at, and what came out."""
     rows: list[list[Child]] = []
     for count, aim in AIMS.items():
-        for baseline in _BASELINES:
+        for baseline in (*_AIMED, "transfer"):
             gain = summary.gain(baseline, count)
+            if gain is None and baseline not in _AIMED:
+                continue
+            least = aim if baseline in _AIMED else 0.0
             told = "" if gain is None else f"{100 * gain.mean:+.1f}{deviation(gain)}"
             what = f"{labels(count)}: student over {TITLES[baseline].split(',')[0]}"
-            said = verdict(None) if gain is None else verdict_of(gain, aim / 100)
-            rows.append([what, f"{aim:+.0f} points", told, said])
-    most, student = summary.most(), summary.spread("student", summary.plan.main)
-    share = student.mean / most[1] if most and student else None
-    what = f"student at {summary.plan.main} over fully supervised on {most[0] if most else 'many'}"
-    rows.append([what, f"{AIM_SHARE:.2f} of it", "" if share is None else f"{share:.2f}",
-                 verdict(None if share is None else share >= AIM_SHARE)])  # fmt: skip
+            said = verdict(None) if gain is None else verdict_of(gain, least / 100)
+            rows.append([what, f"{least:+.0f} points" if least else "more", told, said])
+    rows += _aims_of_share(summary)
     rows += _aims_of_uncertainty(summary)
     note = (
         "Within the spread: the mean over draws is nearer to the aim than one deviation, so that "
@@ -116,6 +122,26 @@ def _aims(summary: Summary) -> Html:
         grid(["", "aim", "measured", ""], rows),
         tag("p", note, class_="note"),
     )
+
+
+def _aims_of_share(summary: Summary) -> list[list[Child]]:
+    """Of what the network reaches that was trained on the most labels, with the table's training
+    and with one as long as that network's may be."""
+    most, main = summary.most(), summary.plan.main
+    student = summary.spread("student", main)
+    long = summary.cells.get(summary.plan.long_student(summary.plan.scale.synthetic))
+    rows: list[list[Child]] = []
+    for title, miou in (
+        (f"student at {main}", student.mean if student else None),
+        (f"student at {main}, {LONG} times as many seen", long["miou"] if long else None),
+    ):
+        if miou is None and rows:
+            continue
+        share = miou / most[1] if most and miou is not None else None
+        what = f"{title}, over fully supervised on {f'{most[0]:,}' if most else 'many'}"
+        rows.append([what, f"{AIM_SHARE:.2f} of it", "" if share is None else f"{share:.2f}",
+                     verdict(None if share is None else share >= AIM_SHARE)])  # fmt: skip
+    return rows
 
 
 def _aims_of_uncertainty(summary: Summary) -> list[list[Child]]:
@@ -198,7 +224,20 @@ def _trainings(summary: Summary, learned: int | None) -> str:
             "which is the student's advantage. At "
             f"{labels(summary.plan.main)} it taught itself with {share:.0f} % of those it saw."
         )
+        told += _behind_supervised(summary)
     return told
+
+
+def _behind_supervised(summary: Summary) -> str:
+    """Where semi-supervised learning does less than what it builds on."""
+    gains = [(n, summary.gain("supervised", n, "semi_supervised")) for n in summary.counts]
+    behind = [str(n) for n, gain in gains if gain is not None and gain.mean < 0]
+    if not behind:
+        return ""
+    return (
+        f" With {', '.join(behind)} labels it is behind the labels alone: what it teaches itself "
+        "is wrong too often there, so that to be ahead of it says little."
+    )
 
 
 def _curves(summary: Summary) -> Html:
@@ -207,9 +246,11 @@ def _curves(summary: Summary) -> Html:
         for m in ("student", "supervised", "transfer", "semi_supervised", "prelabeler")
     ]
     most = summary.most()
-    flat = (
-        [Series(f"fully supervised on {most[0]}", [Point(0, most[1])], flat=True)] if most else []
-    )
+    flat, alone = list[Series](), list[Series]()
+    if most is not None:
+        flat.append(Series(f"fully supervised on {most[0]:,}", [Point(0, most[1])], flat=True))
+    if (long := summary.cells.get(summary.plan.long_supervised())) is not None:
+        alone.append(Series("the labels alone, as many seen", [Point(0, long["miou"])], flat=True))
     student = TITLES["student"]
     generated = [
         Point(n, cell["miou"], cell["miou_low"], cell["miou_high"]) for n, cell in summary.curve()
@@ -223,7 +264,7 @@ def _curves(summary: Summary) -> Html:
         "Curves",
         chart([*series, *flat], "labeled pictures", up, logarithmic=True),
         chart(
-            [Series(f"{student}, {LONG} times as many seen", generated), *flat],
+            [Series(f"{student}, {LONG} times as many seen", generated), *alone, *flat],
             "generated pictures",
             up,
             logarithmic=True,

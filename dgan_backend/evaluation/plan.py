@@ -13,7 +13,7 @@ TITLES = {
     "transfer": "transfer learning, last layers",
     "semi_supervised": "semi-supervised (s4GAN)",
     "student": "student: generated + the labels",
-    "prelabeler": "what `fit` makes (U-Nets)",
+    "prelabeler": "what fit makes (U-Nets)",
     "inversion": "interpreter on inverted pictures",
     "many": "fully supervised",
     "generated_only": "student: generated alone",

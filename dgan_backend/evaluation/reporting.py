@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dgan_backend.errors import DganError
 from dgan_backend.evaluation.bench import Bench
 from dgan_backend.evaluation.budget import minutes
 from dgan_backend.evaluation.domain import TOONHEAD, Domain, find_domain, rendered
@@ -44,7 +45,7 @@ def report(args: argparse.Namespace) -> int:
     domain = _domain(args, work, scale.rendered)
     figures = Figures(args.out / f"{args.name or domain.name}.json")
     bench = Bench(domain, scale, work / (args.name or domain.name))
-    bench.check_apart()
+    bench.check()
     failures = _carry_out(bench, figures, args.jobs) if args.jobs else {}
     cells = figures.of(bench)
     left = len(missing(bench, cells))
@@ -54,7 +55,10 @@ def report(args: argparse.Namespace) -> int:
         print("nothing is measured yet" + ("." if args.jobs else "; give --jobs 1 or more."))
         return 1 if failures else 2
     summary = Summary(bench.plan, cells)
+    shown = [] if args.no_pictures else exhibits(bench)
     about = _about(bench, cells, args.quick, left, failures)
+    if not shown and not args.no_pictures:
+        about["notes"].append(f"No pictures: the networks that label them are not in {work} now.")
     figures.value = {
         "format": figures.value["format"],
         **about,
@@ -62,7 +66,6 @@ def report(args: argparse.Namespace) -> int:
         "cells": figures.value["cells"],
     }
     figures.write()
-    shown = [] if args.no_pictures else exhibits(bench)
     path = figures.path.with_suffix(".html")
     path.write_text(page(summary, about, bench.data.partonomy.classes, shown), encoding="utf-8")
     print(f"{path}, {figures.path}" + (f": {left} runs are still missing" if left else ""))
@@ -70,12 +73,14 @@ def report(args: argparse.Namespace) -> int:
 
 
 def _domain(args: argparse.Namespace, work: Path, pictures: int) -> Domain:
-    domain = find_domain(args.domain, args.generator, args.test)
+    domain = find_domain(args.domain, args.generator, args.test, args.partonomy)
     given = {
         name: getattr(args, name)
-        for name in ("many", "style", "person", "partonomy")
+        for name in ("many", "style", "person")
         if getattr(args, name) is not None
     }
+    if args.person is not None and not args.person.is_file():
+        raise DganError(f"there is no {args.person}; name the judge's weights with --person.")
     domain = replace(domain, turns=args.turns, **given)
     if domain.many is None and domain.name != TOONHEAD:
         domain = replace(domain, notes=(*domain.notes, _NOTHING_APART))
