@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dgan_backend.errors import DganError
@@ -17,8 +18,9 @@ from dgan_backend.evaluation.bench import Bench
 from dgan_backend.evaluation.domain import Domain
 from dgan_backend.evaluation.keys import content_digest
 from dgan_backend.evaluation.plan import Plan, Run, Scale
-from dgan_backend.evaluation.running import Figures, carry_out, missing
+from dgan_backend.evaluation.running import Figures, carry_out, compute, missing
 from dgan_backend.student.lessons import Labeled
+from dgan_backend.versions import read_version
 from tests.test_report import TINY, arguments, domain, generator, write_pairs
 
 __all__ = ["domain", "generator"]  # fixtures
@@ -97,6 +99,26 @@ def test_a_process_that_dies_takes_no_other_run_along(
     assert failures[Run("supervised", 2)].startswith("its process died")
     left = {"pretrained", "transfer", "semi_supervised"}
     assert {run.method for run in Figures(figures.path).of(deadly)} == left and told[-1] == 3
+
+
+def test_what_was_killed_between_a_version_and_its_figures_goes_on(
+    domain: Path, generator: Path, tmp_path: Path
+) -> None:
+    bench = Bench(small(domain, generator, None).domain, FAST, tmp_path / "work")
+    run = Run("version", 2)
+    assert compute(bench, run)["fit_seconds"] > 0
+    made = read_version(bench.path(run))[1]
+    assert compute(bench, run)["fit_seconds"] is None
+    assert torch.equal(made.w1, read_version(bench.path(run))[1].w1)
+
+
+def test_two_commands_do_not_write_over_each_other(
+    domain: Path, generator: Path, tmp_path: Path
+) -> None:
+    args = arguments(domain, generator, tmp_path / "out")
+    with reporting._alone(tmp_path / "out" / "work"), pytest.raises(DganError, match="another"):
+        reporting.report(args)
+    assert not (tmp_path / "out" / "blocks.json").exists()
 
 
 def test_a_report_with_failures_has_its_page_and_exit_code(

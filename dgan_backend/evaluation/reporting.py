@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import platform
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,10 +41,27 @@ _NOTHING_APART = (
 
 def report(args: argparse.Namespace) -> int:
     """Measure, and write NAME.json and NAME.html into --out."""
+    work = args.work or args.out / "work"
+    with _alone(work):
+        return _report(args, work)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Raises DganError when another command is at it: each would write over the other's figures."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DganError(f"another command is at work in {work}; wait, or stop it.") from None
+        yield
+
+
+def _report(args: argparse.Namespace, work: Path) -> int:
     scale = QUICK if args.quick else FULL
     if args.draws:
         scale = replace(scale, draws=args.draws)
-    work = args.work or args.out / "work"
     domain = _domain(args, work, scale.rendered)
     figures = Figures(args.out / f"{args.name or domain.name}.json")
     bench = Bench(domain, scale, work / (args.name or domain.name))
