@@ -64,7 +64,7 @@ def _report(args: argparse.Namespace, work: Path) -> int:
         scale = replace(scale, draws=args.draws)
     domain = _domain(args, work, scale.rendered)
     figures = Figures(args.out / f"{args.name or domain.name}.json")
-    bench = Bench(domain, scale, work / (args.name or domain.name))
+    bench = Bench(domain, scale, work / (args.name or domain.name))  # its name is the report's
     bench.check()
     failures = _carry_out(bench, figures, args.jobs) if args.jobs else {}
     cells = figures.of(bench)
@@ -132,7 +132,7 @@ def _about(
     longest = max(cells, key=lambda run: cells[run]["wall_seconds"])
     commits = Counter(cell["commit"] or "unknown" for cell in cells.values())
     return {
-        "domain": bench.domain.name,
+        "domain": bench.folder.name,
         "quick": quick,
         "command": shlex.join(["dgan-backend", *sys.argv[1:]]),
         "commits": dict(commits.most_common()),
