@@ -17,7 +17,8 @@ p.about, figcaption, .note { color: #5a6877; font-size: .9rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #dfe5eb; text-align: right; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #9aa7b4; }
-tr.main td { font-weight: 600; } .scroll { overflow-x: auto; }
+tr.main td { font-weight: 600; }
+.scroll { overflow-x: auto; } .scroll + .scroll { margin-top: 1rem; }
 .yes { color: #1e8449; } .no { color: #c0392b; } .open { color: #7d8b99; }
 figure { margin: 1rem 0; } figure img, svg.chart { max-width: 100%; height: auto; }
 svg.chart { width: 40rem; } svg .rule { stroke: #dfe5eb; }

@@ -218,10 +218,11 @@ def _trainings(summary: Summary, learned: int | None) -> str:
         told += f" Fully supervised networks see {seen}."
     if cells := summary.row("semi_supervised", summary.plan.main):
         share = 100 * sum(c["trusted_share"] for c in cells) / len(cells)
+        had = cells[0]["unlabeled"]
+        more = ", which is the student's advantage" if learned is None or learned > had else ""
         told += (
-            f" Semi-supervised learning has {cells[0]['unlabeled']:,} pictures without labels; the "
-            f"student's generator was trained on {f'{learned:,}' if learned else 'many'} others, "
-            "which is the student's advantage. At "
+            f" Semi-supervised learning has {had:,} pictures without labels; the student's "
+            f"generator was trained on {f'{learned:,}' if learned else 'many'}{more}. At "
             f"{labels(summary.plan.main)} it taught itself with {share:.0f} % of those it saw."
         )
         told += _behind_supervised(summary)
@@ -231,11 +232,11 @@ def _trainings(summary: Summary, learned: int | None) -> str:
 def _behind_supervised(summary: Summary) -> str:
     """Where semi-supervised learning does less than what it builds on."""
     gains = [(n, summary.gain("supervised", n, "semi_supervised")) for n in summary.counts]
-    behind = [str(n) for n, gain in gains if gain is not None and gain.mean < 0]
+    behind = [labels(n) for n, gain in gains if gain is not None and gain.mean < 0]
     if not behind:
         return ""
     return (
-        f" With {', '.join(behind)} labels it is behind the labels alone: what it teaches itself "
+        f" With {', '.join(behind)} it is behind the labels alone: what it teaches itself "
         "is wrong too often there, so that to be ahead of it says little."
     )
 
@@ -329,7 +330,7 @@ def _calibration(summary: Summary) -> Html | None:
         tag(
             "p",
             f"{_of_judge(summary, cell)} Where it errs on samples, a right label counts as wrong. "
-            "The second opinion (`synthesize --second-opinion`) is the U-Nets'; uncertainty is "
+            "The second opinion (synthesize --second-opinion) is the U-Nets'; uncertainty is "
             "then the entropy of both. Foreground: pixels that are no background in at least "
             "one of both maps.",
             class_="note",
