@@ -250,6 +250,12 @@ def test_without_node_rows_are_left_out_and_that_is_said(
     assert "Node 20 and npm, which are not installed" in found.notes[0]
 
 
+def test_a_command_is_told_without_what_no_figure_follows_from() -> None:
+    words = ["evaluate", "toonhead", "--jobs", "0", "--out", "x"]
+    assert reporting._words(words) == ["evaluate", "toonhead", "--out", "x"]
+    assert reporting._words(words[:2]) == words[:2]
+
+
 def test_evaluate_domain_is_short_for_a_report() -> None:
     with_action = evaluation_commands.with_action
     assert with_action(["evaluate", "toonhead"]) == ["evaluate", "report", "toonhead"]

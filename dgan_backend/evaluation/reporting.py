@@ -8,7 +8,7 @@ import platform
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +120,15 @@ def _carry_out(bench: Bench, figures: Figures, jobs: int) -> dict[Run, str]:
         return carry_out(bench, figures, jobs, tell)
 
 
+def _words(told: Sequence[str]) -> list[str]:
+    """Of a command, without how many runs are side by side, which no figure follows from."""
+    found = list(told)
+    if "--jobs" in found:
+        place = found.index("--jobs")
+        del found[place : place + 2]
+    return found
+
+
 def _about(
     bench: Bench, cells: Cells, quick: bool, left: int, failures: dict[Run, str]
 ) -> dict[str, Any]:
@@ -134,7 +143,7 @@ def _about(
     return {
         "domain": bench.folder.name,
         "quick": quick,
-        "command": shlex.join(["dgan-backend", *sys.argv[1:]]),
+        "command": shlex.join(["dgan-backend", *_words(sys.argv[1:])]),
         "commits": dict(commits.most_common()),
         "generator": read_card(generator_folder(bench.domain.generator)).training,
         "machine": f"{compute.cores()} cores, {platform.machine()}",
