@@ -5,33 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dgan_backend.evaluation.aims import aims
 from dgan_backend.evaluation.budget import pictures, training
+from dgan_backend.evaluation.certainty import calibration, members
 from dgan_backend.evaluation.charts import Point, Series, chart
 from dgan_backend.evaluation.exhibits import Exhibit
 from dgan_backend.evaluation.layout import (
     STYLE,
-    deviation,
     grid,
-    interval,
     labels,
     number,
-    points,
     section,
     spread,
-    verdict,
-    verdict_of,
 )
-from dgan_backend.evaluation.plan import ATTEMPTS, CAUSES, COMPARED, LONG, TITLES, Run
-from dgan_backend.evaluation.summary import AIM_AUROC, AIM_SHARE, AIMS, Spread, Summary
+from dgan_backend.evaluation.losses import attempts, causes
+from dgan_backend.evaluation.plan import COMPARED, LONG, TITLES, Run
+from dgan_backend.evaluation.summary import Spread, Summary
 from dgan_backend.markup import Child, Html, tag
 
-_AIMED = ("supervised", "semi_supervised")  # to be behind by `AIMS`; transfer by anything
-_SECOND = "samples with a second opinion"
-_JUDGED = (
-    ("samples", "samples, interpreter"),
-    ("second_opinion", "samples, interpreter and U-Nets"),
-    ("outside", "outside, U-Nets"),
-)
 _WAYS = {
     "ours": "last epoch, all classes that are there",
     "without_background": "the same without background",
@@ -49,15 +40,15 @@ def page(
     body = [
         tag("h1", f"How right are the masks of {about['domain']}?"),
         tag("p", _about(about), class_="about"),
-        _aims(summary),
+        aims(summary),
         _table(summary, about["generator"].get("pictures_in_set")),
         _curves(summary),
-        _calibration(summary),
-        _ensemble(summary),
+        calibration(summary),
+        members(summary),
         _protocol(summary),
         _minutes(summary),
-        _causes(summary),
-        _attempts(summary),
+        causes(summary),
+        attempts(summary),
         _by_class(summary, classes),
         [_exhibit(exhibit) for exhibit in shown],
         _made(about),
@@ -96,70 +87,6 @@ def _once(counts: Sequence[int], draws: int) -> str:
     if not counts or draws == 1:
         return ""
     return f", {' and '.join(map(str, counts))} labels once"
-
-
-def _aims(summary: Summary) -> Html:
-    """What was aimed at, and what came out."""
-    rows: list[list[Child]] = []
-    for count, aim in AIMS.items():
-        for baseline in (*_AIMED, "transfer"):
-            gain = summary.gain(baseline, count)
-            if gain is None and baseline not in _AIMED:
-                continue
-            least = aim if baseline in _AIMED else 0.0
-            told = "" if gain is None else f"{100 * gain.mean:+.1f}{deviation(gain)}"
-            what = f"{labels(count)}: student over {TITLES[baseline].split(',')[0]}"
-            said = verdict(None) if gain is None else verdict_of(gain, least / 100)
-            rows.append([what, f"{least:+.0f} points" if least else "more", told, said])
-    rows += _aims_of_share(summary)
-    rows += _aims_of_uncertainty(summary)
-    note = (
-        "Within the spread: the mean over draws is nearer to the aim than one deviation, so that "
-        "other draws may say otherwise."
-    )
-    return section(
-        "What was aimed at",
-        grid(["", "aim", "measured", ""], rows),
-        tag("p", note, class_="note"),
-    )
-
-
-def _aims_of_share(summary: Summary) -> list[list[Child]]:
-    """Of what the network reaches that was trained on the most labels, with the table's training
-    and with one as long as that network's may be."""
-    most, main = summary.most(), summary.plan.main
-    student = summary.spread("student", main)
-    long = summary.cells.get(summary.plan.long_student(summary.plan.scale.synthetic))
-    rows: list[list[Child]] = []
-    for title, miou in (
-        (f"student at {main}", student.mean if student else None),
-        (f"student at {main}, {LONG} times as many seen", long["miou"] if long else None),
-    ):
-        if miou is None and rows:
-            continue
-        share = miou / most[1] if most and miou is not None else None
-        what = f"{title}, over fully supervised on {f'{most[0]:,}' if most else 'many'}"
-        rows.append([what, f"{AIM_SHARE:.2f} of it", "" if share is None else f"{share:.2f}",
-                     verdict(None if share is None else share >= AIM_SHARE)])  # fmt: skip
-    return rows
-
-
-def _aims_of_uncertainty(summary: Summary) -> list[list[Child]]:
-    cell = summary.cell("calibration") or {}
-    rows: list[list[Child]] = []
-    for key, title in (("samples", "samples"), ("second_opinion", _SECOND)):
-        part = cell.get(key)
-        if part is None and key != "samples":
-            continue
-        auroc = None if part is None else part["auroc"]
-        gain = None if part is None else part["miou_kept"] - part["miou_all"]
-        rows.append([f"uncertainty tells wrong pixels of {title} (AUROC)", f"{AIM_AUROC:.2f}",
-                     "" if auroc is None else f"{auroc:.3f}",
-                     verdict(None if auroc is None else auroc >= AIM_AUROC)])  # fmt: skip
-        rows.append([f"mIoU of {title} without the most uncertain 10 %", "higher",
-                     "" if gain is None else f"{100 * gain:+.2f} points",
-                     verdict(None if gain is None else gain > 0)])  # fmt: skip
-    return rows
 
 
 def _table(summary: Summary, learned: int | None) -> Html:
@@ -292,87 +219,6 @@ def _distinct(summary: Summary) -> Html | None:
     return grid(head, rows) if rows else None
 
 
-def _calibration(summary: Summary) -> Html | None:
-    cell = summary.cell("calibration")
-    if cell is None:
-        return None
-    rows: list[list[Child]] = []
-    series = []
-    for key, title in _JUDGED:
-        if (part := cell.get(key)) is None:
-            continue
-        gain = 100 * (part["miou_kept"] - part["miou_all"])
-        rows.append([
-            title, part["pictures"],
-            *(
-                interval(part[name], part[f"{name}_low"], part[f"{name}_high"])
-                for name in ("auroc", "auroc_foreground")
-            ),
-            f"{100 * part['miou_all']:.1f}", f"{100 * part['miou_kept']:.1f}",
-            f"{gain:+.2f} ({points(part['gain_low'])} to {points(part['gain_high'])})",
-        ])  # fmt: skip
-        series.append(Series(title, [Point(100 * c, r) for c, r in part["risk_coverage"]]))
-    return section(
-        "Does uncertainty know?",
-        grid(
-            [
-                "",
-                "pictures",
-                "AUROC of wrong pixels",
-                "of foreground alone",
-                "mIoU",
-                "without the most uncertain 10 %",
-                "difference",
-            ],
-            rows,
-        ),
-        chart(series, "surest foreground pixels, %", "wrong among them, %"),
-        tag(
-            "p",
-            f"{_of_judge(summary, cell)} Where it errs on samples, a right label counts as wrong. "
-            "The second opinion (synthesize --second-opinion) is the U-Nets'; uncertainty is "
-            "then the entropy of both. Foreground: pixels that are no background in at least "
-            "one of both maps.",
-            class_="note",
-        ),
-    )
-
-
-def _of_judge(summary: Summary, cell: dict[str, Any]) -> str:
-    told = (
-        "Samples have no true masks. They are judged by a network that was trained on hundreds or "
-        "thousands of labeled pictures"
-    )
-    judge = summary.plan.judge()
-    if judge is None or (own := summary.cells.get(judge)) is None:
-        return f"{told}; on the test pictures its mIoU is {100 * cell['judge_miou']:.1f} %."
-    return (
-        f"{told} ({judge.labels:,}), half of them as soft as samples are. On the test pictures its "
-        f"mIoU is {100 * cell['judge_miou']:.1f} %, on the same made so soft "
-        f"{100 * own['miou_soft']:.1f} %."
-    )
-
-
-def _ensemble(summary: Summary) -> Html | None:
-    cell = summary.cell("ensemble")
-    if cell is None:
-        return None
-    rows: list[list[Child]] = [
-        [row["members"], f"{100 * row['vote']:.1f}", f"{100 * row['mean']:.1f}",
-         "" if row["auroc"] is None else f"{row['auroc']:.3f}"]
-        for row in cell["rows"]
-    ]  # fmt: skip
-    series = [
-        Series(title, [Point(row["members"], row[key]) for row in cell["rows"]])
-        for key, title in (("vote", "majority vote"), ("mean", "mean probability"))
-    ]
-    return section(
-        "Members of the interpreter",
-        grid(["members", "majority vote", "mean probability", "AUROC"], rows),
-        chart(series, "members", "mIoU of samples, %"),
-    )
-
-
 def _protocol(summary: Summary) -> Html | None:
     cell = summary.variant("protocol")
     if cell is None:
@@ -408,76 +254,6 @@ def _minutes(summary: Summary) -> Html | None:
             "Reckoned, not clocked: a part costs 20 s to draw (DatasetGAN's annotator took 20 "
             "minutes for a face of 58), one whose IoU is .8 or more is taken as it is, and one too "
             "many costs as much as one that is missing.",
-            class_="note",
-        ),
-    )
-
-
-def _causes(summary: Summary) -> Html | None:
-    """From the student to masks that are all right, one thing changed a step: what each costs."""
-    plan, student = summary.plan, summary.main()
-    if student is None or all(summary.variant(method) is None for method in CAUSES):
-        return None
-    rows: list[list[Child]] = [[TITLES["student"], f"{100 * student['miou']:.1f}", "", ""]]
-    before = student["miou"]
-    for cause, title, miou in _steps(summary):
-        rows.append([title, f"{100 * miou:.1f}", cause, points(miou - before)])
-        before = miou
-    if (alone := summary.variant("generated_only")) is not None:
-        cost = points(alone["miou"] - student["miou"])
-        what = TITLES["generated_only"]
-        rows.append([what, f"{100 * alone['miou']:.1f}", "without the labels of people", cost])
-    note = (
-        "Each row changes one thing of the one above, but the one of labels alone, which changes "
-        "two: it is without the few labels' share of each batch, and is trained as long as its "
-        "count of labels asks for. The last row is the first without people's labels. The judge's "
-        "labels are right where it is, which is not everywhere: what wrong labels cost may be more."
-    )
-    return section(
-        "Where it is lost",
-        grid([f"draw 0, {labels(plan.main)}", "mIoU, %", "what the step costs", "points"], rows),
-        tag("p", note, class_="note"),
-    )
-
-
-def _steps(summary: Summary) -> list[tuple[str, str, float]]:
-    """From the student to masks that are all right: what is mended, how, and the mIoU with it."""
-    found: list[tuple[str, str, float]] = []
-    for method, cause in (
-        ("judged_labels", "wrong labels of samples"),
-        ("judged_pictures", "what samples lack of real pictures"),
-        ("true_pictures", "wrong labels of the judge"),
-    ):
-        if (cell := summary.variant(method)) is not None:
-            found.append((cause, TITLES[method], cell["miou"]))
-    if (most := summary.most()) is not None:
-        title = f"{TITLES['many']} on {most[0]:,}, no others"
-        found.append(("few labels seen again and again; length", title, most[1]))
-    found.append(("what the network cannot learn from so many", "all right", 1.0))
-    return found
-
-
-def _attempts(summary: Summary) -> Html | None:
-    counts = [n for n in summary.counts if any(summary.spread(m, n) for m in ATTEMPTS)]
-    if not counts:
-        return None
-    means, gains = list[list[Child]](), list[list[Child]]()
-    for method in ("supervised", "student", *ATTEMPTS):
-        means.append([TITLES[method], *(spread(summary.spread(method, n)) for n in counts)])
-        if method != "supervised":
-            found = [summary.gain("supervised", n, method) for n in counts]
-            told = ["" if g is None else f"{100 * g.mean:+.1f}{deviation(g)}" for g in found]
-            gains.append([TITLES[method], *told])
-    head = [labels(n) for n in counts]
-    return section(
-        "Attempts to close the gap",
-        grid(["mIoU, %", *head], means),
-        grid(["over supervised, draw by draw", *head], gains),
-        tag(
-            "p",
-            "The version's U-Nets begin with what they learned of the generator's maps, so what "
-            "they say of a picture holds the generator's knowledge as well. Real pictures are "
-            "those that the semi-supervised row has, without their labels.",
             class_="note",
         ),
     )
