@@ -16,8 +16,8 @@ from dgan_backend import metrics
 from dgan_backend.evaluation import protocol
 from dgan_backend.evaluation.calibration import Guesses, calibrated
 from dgan_backend.evaluation.layout import verdict_of
+from dgan_backend.evaluation.losses import causes
 from dgan_backend.evaluation.minutes import saved
-from dgan_backend.evaluation.page import _causes
 from dgan_backend.evaluation.plan import FULL, Plan, Run
 from dgan_backend.evaluation.summary import Spread, Summary
 
@@ -226,17 +226,21 @@ def test_where_it_is_lost_is_told_step_by_step() -> None:
     cells = {
         student: {"miou": 0.7},
         replace(student, method="judged_labels"): {"miou": 0.75},
+        replace(student, method="judged_pictures"): {"miou": 0.85},
+        replace(student, method="true_pictures"): {"miou": 0.84},
         replace(student, method="generated_only"): {"miou": 0.5},
         Run("many", 2000): {"miou": 0.9},
     }
-    text = str(_causes(Summary(plan, cells)))
+    text = str(causes(Summary(plan, cells)))
     told = re.findall(r"<td[^>]*>([^<]*)</td>", text)
     rows = [tuple(told[n + 1 : n + 4]) for n in range(0, len(told), 4)]
     assert rows == [
         ("70.0", "", ""),
         ("75.0", "wrong labels of samples", "+5.0"),
-        ("90.0", "what samples lack of real pictures", "+15.0"),
+        ("85.0", "what samples lack of real pictures", "+10.0"),
+        ("84.0", "wrong labels of the judge", "-1.0"),
+        ("90.0", "few labels seen again and again; length", "+6.0"),
         ("100.0", "what the network cannot learn from so many", "+10.0"),
         ("50.0", "without the labels of people", "-20.0"),
     ]
-    assert _causes(Summary(plan, {student: {"miou": 0.7}})) is None
+    assert causes(Summary(plan, {student: {"miou": 0.7}})) is None
