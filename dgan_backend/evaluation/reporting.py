@@ -122,7 +122,7 @@ def _carry_out(bench: Bench, figures: Figures, jobs: int) -> dict[Run, str]:
 
 def _words(told: Sequence[str]) -> list[str]:
     """Of a command, without how many runs are side by side, which no figure follows from."""
-    found = list(told)
+    found = [word for word in told if not word.startswith("--jobs=")]
     if "--jobs" in found:
         place = found.index("--jobs")
         del found[place : place + 2]

@@ -130,7 +130,7 @@ class Summary:
                     ("second_opinion", second),
                     ("outside", outside),
                 )
-                if part
+                if part or name != "second_opinion"
             },
             "miou_by_synthetic": {str(n): cell["miou"] for n, cell in self.curve()},
             "miou_by_filter": {f"{drop:g}": cell["miou"] for drop, cell in self.drops()},
