@@ -359,11 +359,13 @@ def test_pictures_are_uploaded_as_what_they_are(studio: Studio, client: LabelStu
 
 
 def test_backends_and_webhooks(studio: Studio, client: LabelStudioClient) -> None:
-    studio.page("POST", "/api/ml/", {"id": 3}, 201)
-    studio.page("GET", "/api/ml/", [{"id": 3}])
+    row = {"id": 3, "url": "http://b:9090"}
+    studio.page("POST", "/api/ml/", row, 201)
+    studio.page("GET", "/api/ml/", [row])
     studio.page("GET", "/api/webhooks/", [{"id": 9}])
     client.connect_backend(1, "http://b:9090", extra_params={"a": 1}, basic_auth=("u", "p"))
-    assert studio.site.seen[0].json() == {
+    (sent,) = [seen for seen in studio.site.seen if seen.method == "POST"]
+    assert sent.json() == {
         "project": 1,
         "url": "http://b:9090",
         "title": "dgan-backend",
@@ -373,9 +375,41 @@ def test_backends_and_webhooks(studio: Studio, client: LabelStudioClient) -> Non
         "basic_auth_user": "u",
         "basic_auth_pass": "p",
     }
-    assert client.backends(1) == [{"id": 3}]
+    assert client.backends(1) == [row]
     assert client.webhooks(1) == [{"id": 9}]
     assert studio.site.seen[-1].query == {"project": ["1"]}
+
+
+def test_what_the_first_tries_of_connecting_left_is_deleted(
+    studio: Studio, client: LabelStudioClient
+) -> None:
+    """And nothing else: neither another address nor what was there before."""
+    url, chosen = "http://b:9090", "toonhead-shipped"
+    rows = [{"id": 1, "url": url}, {"id": 2, "url": "http://sam:9090"}]
+    rows = [{**row, "title": chosen, "project": 1} for row in rows]
+    project = {"id": 1, "model_version": chosen}
+
+    def connect(_: Seen) -> Answer:
+        rows.extend({**rows[0], "id": number} for number in (3, 4, 5))
+        return Answer(rows[-1], 201)
+
+    def delete(seen: Seen) -> Answer:
+        rows[:] = [row for row in rows if not seen.path.endswith(f"/{row['id']}")]
+        project["model_version"] = ""
+        return Answer(b"", 204)
+
+    def change(seen: Seen) -> Answer:
+        project.update(seen.json())
+        return Answer(project)
+
+    studio.pages["POST", "/api/ml/"] = connect
+    studio.pages["GET", "/api/ml/"] = lambda _: Answer(rows)
+    studio.pages["DELETE", "/api/ml/3"] = studio.pages["DELETE", "/api/ml/4"] = delete
+    studio.pages["GET", "/api/projects/1/"] = lambda _: Answer(project)
+    studio.pages["PATCH", "/api/projects/1/"] = change
+    assert client.connect_backend(1, url, chosen)["id"] == 5
+    assert [row["id"] for row in rows] == [1, 2, 5]
+    assert project["model_version"] == chosen
 
 
 def test_media_and_empty_answers(studio: Studio, client: LabelStudioClient) -> None:

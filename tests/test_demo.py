@@ -173,8 +173,9 @@ def test_a_backend_on_another_port_is_replaced_with_its_webhook() -> None:
         ("POST", "/api/ml"),
         ("PATCH", "/api/ml/3"),
     ]
-    assert api.sent[-2]["url"] == "http://127.0.0.1:9999"
-    assert api.sent[-1]["title"] == "v1"
+    connected, named = [body for body in api.sent if body is not None]
+    assert connected["url"] == "http://127.0.0.1:9999"
+    assert named["title"] == "v1"
 
 
 def test_a_connected_backend_stays() -> None:

@@ -33,8 +33,9 @@ BRUSH = (
     "</BrushLabels></View>"
 )
 HEALTHY = [
-    "project", "token", "connection", "state", "health", "webhook", "webhook once",
-    "webhook delivery", "webhook password", "pre-labels", "title", "task lists", "picture size",
+    "project", "token", "connection", "connection once", "state", "health", "webhook",
+    "webhook once", "webhook delivery", "webhook password", "pre-labels", "title", "task lists",
+    "picture size",
 ]  # fmt: skip
 
 
@@ -134,6 +135,9 @@ class Studio:
                 return Answer({"detail": "setup_() missing 1 required positional argument"}, 500)
             (row,) = [row for row in self.backends if row["id"] == int(number)]
             row |= seen.json()
+        if seen.method == "DELETE":
+            self.backends = [row for row in self.backends if row["id"] != int(number)]
+            self.project["model_version"] = ""  # if it is the title of the one that goes
         return Answer(self.backends)
 
     def _webhooks(self, seen: Seen, number: str) -> Answer:
@@ -267,6 +271,16 @@ def test_only_the_first_backend_is_used(studio: Studio, look: Look) -> None:
     assert look()["connection"].state == "unknown"
     found = look(url=studio.url)["connection"]
     assert found.state == "wrong" and "but SAM" in found.text
+
+
+def test_the_same_backend_is_connected_once(studio: Studio, look: Look) -> None:
+    """Of several at one address the first stays, which Label Studio asks, and so does the choice."""
+    other = studio.backend(4, "http://sam.example:9090", title="SAM", model_version="sam")
+    twins = [studio.backend(2, studio.url), studio.backend(3, f"{studio.url}/")]
+    studio.backends = [*twins, other, *studio.backends]
+    check_mended(studio, look, "connection once")
+    assert {row["id"] for row in studio.backends} == {1, 4}
+    assert studio.project["model_version"] == VERSION
 
 
 def test_the_password_goes_to_no_other_backend(studio: Studio, look: Look) -> None:

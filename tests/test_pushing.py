@@ -52,7 +52,8 @@ def push(site: LabelStudioClient, segmenter: Segmenter, count: int, **order: Any
 
 
 def seeds(studio: Studio, project: int = SISTER) -> list[int]:
-    return sorted(task["data"]["latent"]["seed"] for task in studio.of(project))
+    tasks = [task["data"] for task in studio.of(project)]
+    return sorted(data["latent"]["seed"] for data in tasks if "latent" in data)
 
 
 # Which seeds
@@ -190,6 +191,20 @@ def test_a_push_that_is_repeated_makes_nothing_and_samples_nothing(
     again = push(site, segmenter, 5, progress=progress)
     assert (again.created, again.there, again.target) == (0, 5, SISTER)
     assert studio.writes() == before and not sampled
+
+
+@pytest.mark.parametrize("annotations", [False, True])
+def test_tasks_that_label_studio_stores_again_are_there_once(
+    studio: Studio, site: LabelStudioClient, segmenter: Segmenter, annotations: bool
+) -> None:
+    """Its SQLite was locked after a call's tasks were stored, and it began anew."""
+    count = CHUNK + 3
+    others = site.import_tasks(7, [{"data": {"image": "/data/upload/7/1-a.png"}}] * 2)
+    studio.tries = 3
+    pushed = push(site, segmenter, count, annotations=annotations, same_project=True)
+    assert pushed.created == count
+    assert len(set(seeds(studio, 7))) == len(seeds(studio, 7)) == count
+    assert all(other in studio.tasks for other in others)
 
 
 def test_a_push_that_is_killed_before_any_write_goes_on_where_it_ended(

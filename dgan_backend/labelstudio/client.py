@@ -313,7 +313,11 @@ class LabelStudioClient:
         basic_auth: tuple[str, str] | None = None,
         interactive: bool = False,
     ) -> dict[str, Any]:
-        """Connect an ML backend; Label Studio calls its /health and /setup at once."""
+        """Connect an ML backend; Label Studio calls its /health and /setup at once.
+
+        Where its SQLite was locked, Label Studio begins anew with a call, also after it has stored
+        the backend (its DatabaseIsLockedRetryMiddleware): what the first tries left is deleted.
+        """
         body: dict[str, Any] = {"project": project, "url": url, "title": title}
         body["is_interactive"] = interactive
         if extra_params:
@@ -321,7 +325,20 @@ class LabelStudioClient:
         if basic_auth:
             user, password = basic_auth
             body.update(auth_method="BASIC_AUTH", basic_auth_user=user, basic_auth_pass=password)
-        return self._object("POST", "/api/ml/", json=body)
+        there = [row["id"] for row in self.backends(project)]
+        made = self._object("POST", "/api/ml/", json=body)
+        for row in self.backends(project):
+            if row["url"] == made["url"] and row["id"] not in (*there, made["id"]):
+                self.disconnect_backend(row)
+        return made
+
+    def disconnect_backend(self, backend: Mapping[str, Any]) -> None:
+        """Delete one, as `backends` gave it. Label Studio then forgets a choice of predictions by
+        its title; that is kept here, since another backend may have the title too."""
+        chosen = self.project(backend["project"])["model_version"]
+        self.request("DELETE", f"/api/ml/{backend['id']}")
+        if chosen == backend["title"]:
+            self.update_project(backend["project"], model_version=chosen)
 
     def backends(self, project: int) -> list[dict[str, Any]]:
         return self._list("GET", "/api/ml/", params={"project": project})

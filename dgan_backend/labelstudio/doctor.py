@@ -179,7 +179,7 @@ def examine(
 
 
 def _of_backend(case: Case) -> list[Finding]:
-    checks = [backend_state(case), health(case), webhook(case)]
+    checks = [connected_once(case), backend_state(case), health(case), webhook(case)]
     if checks[-1].state == "fixed":  # what was moved may have other faults
         case = case.anew()
     if case.hooks:
@@ -254,6 +254,27 @@ def connection(backends: Sequence[Row], row: Row | None, url: str = "") -> Findi
         text = f"Label Studio uses a project's first backend only, which is another: {there}."
         return Finding(check, "wrong", text, "Delete those before it at Settings > Model.")
     return Finding(check, "ok", f"It is connected at {_plain(row['url'])}.")
+
+
+def connected_once(case: Case) -> Finding:
+    """Label Studio stores a backend twice when its SQLite was locked at the wrong moment, and then
+    asks both on every look at a list."""
+    check = "connection once"
+    extra = [
+        row
+        for row in case.backends
+        if row["id"] != case.row["id"] and _bare(row["url"]) == _bare(case.row["url"])
+    ]
+    if not extra:
+        return Finding(check, "ok", "It is connected once.")
+    text = f"{len(extra) + 1} backends of the project have the same address."
+    done = [_mended(case.hand, check, text, "DELETE", f"/api/ml/{row['id']}") for row in extra]
+    if case.hand and case.project["model_version"] in [row["title"] for row in extra]:
+        # which Label Studio has forgotten with the backend of that title
+        chosen = {"model_version": case.project["model_version"]}
+        path = f"/api/projects/{case.project['id']}/"
+        done.append(_mended(case.hand, check, text, "PATCH", path, chosen))
+    return next((finding for finding in done if finding.state != "fixed"), done[0])
 
 
 def backend_state(case: Case) -> Finding:

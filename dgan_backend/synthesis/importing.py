@@ -18,6 +18,7 @@ from dgan_backend.records import SeedLatent
 
 CHUNK = 20  # tasks that are uploaded and created together
 _LONGEST_NAME = 40  # of a generator, in a file's name
+_TRIES = 15  # of one call, which Label Studio begins anew with while its SQLite is locked
 
 
 class TaskDraft(Protocol):
@@ -72,7 +73,7 @@ def import_drafts(
     check: called before anything is written; raises when this process has to stop. chunk: tasks
     that are uploaded and created together.
     """
-    done, there = 0, None
+    made, there = list[int](), None
     for some in _chunks(drafts, chunk):
         if there is None:
             there = {name: place for name, (_, place) in site.uploads(project).items()}
@@ -86,14 +87,32 @@ def import_drafts(
             {"data": {image_key: there[draft.file_name], **draft.told()}, **draft.about}
             for draft in some
         ]
-        made = site.import_tasks(project, tasks)
-        if len(made) != len(tasks):
+        new = site.import_tasks(project, tasks)
+        if len(new) != len(tasks):
             raise DganError(
-                f"Label Studio made {len(made)} of {len(tasks)} tasks in project {project}; look "
+                f"Label Studio made {len(new)} of {len(tasks)} tasks in project {project}; look "
                 "into it, then repeat this: it makes what is missing."
             )
-        done += len(made)
-    return done
+        site.delete_tasks(project, _left_over(site, project, tasks, new, made))
+        made += new
+    return len(made)
+
+
+def _left_over(
+    site: LabelStudioClient,
+    project: int,
+    tasks: Sequence[Mapping[str, Any]],
+    new: Sequence[int],
+    made: Sequence[int],
+) -> list[int]:
+    """Tasks that earlier tries of the call have made, which Label Studio does not tell: its
+    DatabaseIsLockedRetryMiddleware begins anew with a call also after its tasks were stored. They
+    come just before the new ones and have their very data. made: by earlier calls."""
+    first = min(new)
+    before = set(range(max(1, first - _TRIES * len(new)), first)) - set(made)
+    sent = [task["data"] for task in tasks]
+    found = site.summaries(project, tasks=sorted(before)) if before else ()
+    return [task.id for task in found if task.data in sent and not (task.draft or task.skipped)]
 
 
 def file_name(latent: SeedLatent) -> str:
