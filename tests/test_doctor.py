@@ -274,7 +274,7 @@ def test_only_the_first_backend_is_used(studio: Studio, look: Look) -> None:
 
 
 def test_the_same_backend_is_connected_once(studio: Studio, look: Look) -> None:
-    """Of several at one address the first stays, which Label Studio asks, and so does the choice."""
+    """Of several at one address the first stays, which Label Studio asks; so does the choice."""
     other = studio.backend(4, "http://sam.example:9090", title="SAM", model_version="sam")
     twins = [studio.backend(2, studio.url), studio.backend(3, f"{studio.url}/")]
     studio.backends = [*twins, other, *studio.backends]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dgan_backend.evaluation.layout import deviation, grid, labels, points, section, spread
+from dgan_backend.evaluation.layout import grid, labels, points, section
 from dgan_backend.evaluation.plan import ATTEMPTS, CAUSES, TITLES
 from dgan_backend.evaluation.summary import Summary
 from dgan_backend.markup import Child, Html, tag
@@ -53,21 +53,21 @@ def _steps(summary: Summary) -> list[tuple[str, str, float]]:
 
 
 def attempts(summary: Summary) -> Html | None:
-    counts = [n for n in summary.counts if any(summary.spread(m, n) for m in ATTEMPTS)]
+    """Of draw 0, which they are made on."""
+    counts = [n for n in summary.counts if any(summary.first(m, n) is not None for m in ATTEMPTS)]
     if not counts:
         return None
     means, gains = list[list[Child]](), list[list[Child]]()
     for method in ("supervised", "student", *ATTEMPTS):
-        means.append([TITLES[method], *(spread(summary.spread(method, n)) for n in counts)])
+        found = [summary.first(method, n) for n in counts]
+        means.append([TITLES[method], *("" if m is None else f"{100 * m:.1f}" for m in found)])
         if method != "supervised":
-            found = [summary.gain("supervised", n, method) for n in counts]
-            told = ["" if g is None else f"{100 * g.mean:+.1f}{deviation(g)}" for g in found]
-            gains.append([TITLES[method], *told])
+            gains.append([TITLES[method], *(_over(summary, method, n) for n in counts)])
     head = [labels(n) for n in counts]
     return section(
         "Attempts to close the gap",
-        grid(["mIoU, %", *head], means),
-        grid(["over supervised, draw by draw", *head], gains),
+        grid(["mIoU of draw 0, %", *head], means),
+        grid(["over supervised", *head], gains),
         tag(
             "p",
             "The version's U-Nets begin with what they learned of the generator's maps, so what "
@@ -76,3 +76,9 @@ def attempts(summary: Summary) -> Html | None:
             class_="note",
         ),
     )
+
+
+def _over(summary: Summary, method: str, count: int) -> str:
+    """A method's points over the labels alone, on draw 0."""
+    found, alone = summary.first(method, count), summary.first("supervised", count)
+    return "" if found is None or alone is None else points(found - alone)

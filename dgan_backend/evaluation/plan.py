@@ -135,14 +135,15 @@ class Plan:
 
     def _wanted(self) -> Iterator[Run]:
         """What says most first, so that a report that is stopped early has it: each draw's rows of
-        few labels, behind the first one all that is measured on it alone, and the counts that are
-        drawn once last."""
+        few labels, behind the first one all that is measured on it alone, attempts among it, and
+        the counts that are drawn once last."""
         often = [count for count in self.counts if count not in self.scale.once]
         yield from self.many()
         for draw in range(self.scale.draws):
             for count in often:
                 yield from self._row(count, draw)
-                yield from self._attempts(count, draw)
+                if draw == 0:
+                    yield from self._attempts(count)
             if draw == 0:
                 if self.main not in often:
                     yield from self._row(self.main, draw)
@@ -186,11 +187,11 @@ class Plan:
             if (self.judged or not judged) and (self.labeled or not real):
                 yield replace(student, method=method)
 
-    def _attempts(self, count: int, draw: int) -> Iterator[Run]:
+    def _attempts(self, count: int) -> Iterator[Run]:
         """Students that learn from other labels, or other pictures, where these are there."""
         for method in ATTEMPTS:
             if self.scale.causes and (self.labeled or method not in _REAL):
-                yield self.compared(method, count, draw)
+                yield self.compared(method, count, 0)
 
     @property
     def judged(self) -> bool:

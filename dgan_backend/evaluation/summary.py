@@ -56,8 +56,13 @@ class Summary:
         values = [c[key] for c in self.row(method, count) if c.get(key) is not None]
         return Spread.of(values) if values else None
 
+    def first(self, method: str, count: int) -> float | None:
+        """The mIoU on draw 0."""
+        cell = self.cells.get(self.plan.compared(method, count, 0))
+        return None if cell is None else float(cell["miou"])
+
     def gain(self, baseline: str, count: int, of: str = "student") -> Spread | None:
-        """Of the student, or an attempt, over a baseline, draw by draw, in [-1, 1]."""
+        """Of the student, or `of`, over a baseline, draw by draw, in [-1, 1]."""
         student = {c["draw"]: c["miou"] for c in self.row(of, count)}
         other = {c["draw"]: c["miou"] for c in self.row(baseline, count)}
         both = [student[draw] - other[draw] for draw in sorted(student) if draw in other]
