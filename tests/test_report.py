@@ -155,6 +155,14 @@ def test_a_tiny_report_from_nothing(
     assert cells["semi_supervised-2-draw0"]["unlabeled"] == 24
     assert all(cell["commit"] is not None and cell["wall_seconds"] >= 0 for cell in cells.values())
 
+    there = tmp_path / "out" / "blocks.html"
+    elsewhere = ["--style", str(style), "--work", str(tmp_path / "elsewhere"), "--jobs", "0"]
+    assert reporting.report(arguments(domain, generator, tmp_path / "out", *elsewhere)) == 0
+    assert Page(there.read_text()).sources == page.sources  # as the page had them
+    there.write_text(there.read_text().replace('data-of="version-', 'data-of="another-'))
+    assert reporting.report(arguments(domain, generator, tmp_path / "out", *elsewhere)) == 0
+    assert Page(there.read_text()).sources == page.sources[1:]
+
     cells["supervised-2-draw0"]["miou"] = 0.4321
     path.write_text(json.dumps(first))
     more = arguments(domain, generator, tmp_path / "out", "--style", str(style), "--no-pictures")

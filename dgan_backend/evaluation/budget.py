@@ -26,9 +26,9 @@ TRAININGS = {  # by method, from so many labels on
     "judge": _MANY,
 }
 # Minutes of one busy core at full scale, roughly: what is shown while they run is weighed by them.
-_MINUTES = {"version": 15.0, "samples": 9.0, "prelabeler": 1.0, "inversion": 8.0,
-            "calibration": 4.0, "ensemble": 6.0, "protocol": 5.0}  # fmt: skip
-_MINUTES_A_TRAINING = 6.0  # of Scale.pictures
+_MINUTES = {"version": 4.0, "samples": 0.7, "prelabeler": 0.2, "inversion": 1.2,
+            "calibration": 0.5, "ensemble": 0.7, "protocol": 2.3}  # fmt: skip
+_MINUTES_A_TRAINING = 4.0  # of Scale.pictures
 _FACTORS = {"semi_supervised": 2.5, "transfer": 0.5, "judged_labels": 1.3}
 
 

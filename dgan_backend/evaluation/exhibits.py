@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,45 +27,63 @@ _FIRST = 30_000_000  # seed of the samples that are shown
 
 @dataclass(frozen=True)
 class Exhibit:
-    """title: what is seen. sheet: [H, W, 3] uint8."""
+    """title: what is seen. url: of a picture, `data:` and a PNG. of: the run whose network labeled
+    it, and the key of all that it depends on."""
 
     title: str
-    sheet: Picture
-
-    @property
-    def url(self) -> str:
-        """The sheet as a `data:` URL of a PNG."""
-        file = io.BytesIO()
-        Image.fromarray(self.sheet).save(file, "PNG", optimize=True)
-        return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    url: str
+    of: str
 
 
-def exhibits(bench: Bench) -> list[Exhibit]:
-    """Those whose networks lie in the work folder."""
+def exhibits(bench: Bench, page: Path) -> list[Exhibit]:
+    """By the networks in the work folder; where one is gone, what the page showed of it."""
     plan = bench.plan
     student = plan.student(plan.main, 0, bench.scale.synthetic, DROP)
-    found = []
-    if bench.at_hand(Run("version", plan.main)):
-        found.append(_samples(bench, Run("version", plan.main)))
-    if bench.at_hand(student):
-        found += _outside(bench, student)
+    found = list[Exhibit]()
+    for run, look in ((Run("version", plan.main), _samples), (student, _outside)):
+        of = bench.path(run).name
+        if bench.at_hand(run):
+            found += [Exhibit(title, _url(sheet), of) for title, sheet in look(bench, run)]
+        elif page.is_file():
+            shown = _Shown(page.read_text(encoding="utf-8")).found
+            found += [exhibit for exhibit in shown if exhibit.of == of]
     return found
 
 
-def _samples(bench: Bench, version: Run) -> Exhibit:
+class _Shown(HTMLParser):
+    """What a page of ours shows: its `img` with `data-of`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[Exhibit] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = {name: value or "" for name, value in attrs}
+        if tag == "img" and "data-of" in told:
+            self.found.append(Exhibit(told["alt"], told["src"], told["data-of"]))
+
+
+def _url(sheet: Picture) -> str:
+    file = io.BytesIO()
+    Image.fromarray(sheet).save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _samples(bench: Bench, version: Run) -> list[tuple[str, Picture]]:
     segmenter = bench.segmenter(version)
     made = list(segmenter.segment_seeds(range(_FIRST, _FIRST + SHOWN), side=bench.side))
     told = f"{SHOWN} samples as the interpreter labels them, from {version.labels} labels"
     if not bench.has_judge():
-        return Exhibit(told, segmentation_sheet(made, bench.data.partonomy))
+        return [(told, segmentation_sheet(made, bench.data.partonomy))]
     by_judge = list(
         methods.unet_labels(bench.judge(), to_tensor(np.stack([s.image for s in made])))
     )
     sheet = segmentation_sheet(made, bench.data.partonomy, by_judge, "the judge's parts")
-    return Exhibit(f"{told}, beside the judge", sheet)
+    return [(f"{told}, beside the judge", sheet)]
 
 
-def _outside(bench: Bench, run: Run) -> list[Exhibit]:
+def _outside(bench: Bench, run: Run) -> list[tuple[str, Picture]]:
     """The first of the test pictures, and those with the lowest mIoU, by the student."""
     tree, test = bench.data.partonomy, bench.data.test()
     student = bench.voting(bench.network(run))
@@ -83,7 +103,7 @@ def _outside(bench: Bench, run: Run) -> list[Exhibit]:
     ):
         shown = [found[n] for n in chosen]
         true = [test.masks[n] for n in chosen]
-        sheets.append(Exhibit(title, segmentation_sheet(shown, tree, true)))
+        sheets.append((title, segmentation_sheet(shown, tree, true)))
     return sheets
 
 

@@ -280,7 +280,8 @@ def _by_class(summary: Summary, classes: Sequence[str]) -> Html | None:
 
 
 def _exhibit(exhibit: Exhibit) -> Html:
-    return section(exhibit.title, tag("figure", tag("img", src=exhibit.url, alt=exhibit.title)))
+    shown = tag("img", src=exhibit.url, alt=exhibit.title, data_of=exhibit.of)
+    return section(exhibit.title, tag("figure", shown))
 
 
 def _made(about: dict[str, Any]) -> Html:

@@ -75,7 +75,8 @@ def _report(args: argparse.Namespace, work: Path) -> int:
         print("nothing is measured yet" + ("." if args.jobs else "; give --jobs 1 or more."))
         return 1 if failures else 2
     summary = Summary(bench.plan, cells)
-    shown = [] if args.no_pictures else exhibits(bench)
+    path = figures.path.with_suffix(".html")
+    shown = [] if args.no_pictures else exhibits(bench, path)
     about = _about(bench, cells, args.quick, left, failures)
     if not shown and not args.no_pictures:
         about["notes"].append(f"No pictures: the networks that label them are not in {work} now.")
@@ -86,7 +87,6 @@ def _report(args: argparse.Namespace, work: Path) -> int:
         "cells": figures.value["cells"],
     }
     figures.write()
-    path = figures.path.with_suffix(".html")
     path.write_text(page(summary, about, bench.data.partonomy.classes, shown), encoding="utf-8")
     print(f"{path}, {figures.path}" + (f": {left} runs are still missing" if left else ""))
     return 1 if failures else 0
