@@ -380,10 +380,10 @@ def test_backends_and_webhooks(studio: Studio, client: LabelStudioClient) -> Non
     assert studio.site.seen[-1].query == {"project": ["1"]}
 
 
-def test_what_the_first_tries_of_connecting_left_is_deleted(
+def test_of_what_the_tries_of_connecting_left_the_first_stays(
     studio: Studio, client: LabelStudioClient
 ) -> None:
-    """And nothing else: neither another address nor what was there before."""
+    """Nothing else goes: neither another address nor what was there before."""
     url, chosen = "http://b:9090", "toonhead-shipped"
     rows = [{"id": 1, "url": url}, {"id": 2, "url": "http://sam:9090"}]
     rows = [{**row, "title": chosen, "project": 1} for row in rows]
@@ -404,11 +404,14 @@ def test_what_the_first_tries_of_connecting_left_is_deleted(
 
     studio.pages["POST", "/api/ml/"] = connect
     studio.pages["GET", "/api/ml/"] = lambda _: Answer(rows)
-    studio.pages["DELETE", "/api/ml/3"] = studio.pages["DELETE", "/api/ml/4"] = delete
+    studio.pages["DELETE", "/api/ml/4"] = delete
+    studio.page(
+        "DELETE", "/api/ml/5", {"status_code": 404, "detail": "Not found."}, 404
+    )  # too late
     studio.pages["GET", "/api/projects/1/"] = lambda _: Answer(project)
     studio.pages["PATCH", "/api/projects/1/"] = change
-    assert client.connect_backend(1, url, chosen)["id"] == 5
-    assert [row["id"] for row in rows] == [1, 2, 5]
+    assert client.connect_backend(1, url, chosen)["id"] == 3
+    assert [row["id"] for row in rows] == [1, 2, 3, 5]
     assert project["model_version"] == chosen
 
 

@@ -295,11 +295,7 @@ class LabelStudioClient:
 
     def delete_prediction(self, prediction: int) -> None:
         """Delete one; one that is gone already is no error."""
-        try:
-            self.request("DELETE", f"/api/predictions/{prediction}/")
-        except LabelStudioError as error:
-            if not error.gone:
-                raise
+        self._delete(f"/api/predictions/{prediction}/")
 
     # The ML backend
 
@@ -316,7 +312,8 @@ class LabelStudioClient:
         """Connect an ML backend; Label Studio calls its /health and /setup at once.
 
         Where its SQLite was locked, Label Studio begins anew with a call, also after it has stored
-        the backend (its DatabaseIsLockedRetryMiddleware): what the first tries left is deleted.
+        the backend (its DatabaseIsLockedRetryMiddleware). The first of those stays, which Label
+        Studio asks, as where `doctor` finds several.
         """
         body: dict[str, Any] = {"project": project, "url": url, "title": title}
         body["is_interactive"] = interactive
@@ -327,16 +324,18 @@ class LabelStudioClient:
             body.update(auth_method="BASIC_AUTH", basic_auth_user=user, basic_auth_pass=password)
         there = [row["id"] for row in self.backends(project)]
         made = self._object("POST", "/api/ml/", json=body)
-        for row in self.backends(project):
-            if row["url"] == made["url"] and row["id"] not in (*there, made["id"]):
-                self.disconnect_backend(row)
-        return made
+        rows = sorted(self.backends(project), key=lambda row: int(row["id"]))
+        new = [row for row in rows if row["url"] == made["url"] and row["id"] not in there]
+        for row in new[1:]:
+            self.disconnect_backend(row)
+        return new[0] if new else made
 
     def disconnect_backend(self, backend: Mapping[str, Any]) -> None:
-        """Delete one, as `backends` gave it. Label Studio then forgets a choice of predictions by
-        its title; that is kept here, since another backend may have the title too."""
+        """Delete one, as `backends` gave it; one that is gone already is no error. Label Studio
+        then forgets a choice of predictions by its title; that is kept here, since another backend
+        may have the title too."""
         chosen = self.project(backend["project"])["model_version"]
-        self.request("DELETE", f"/api/ml/{backend['id']}")
+        self._delete(f"/api/ml/{backend['id']}")
         if chosen == backend["title"]:
             self.update_project(backend["project"], model_version=chosen)
 
@@ -383,6 +382,13 @@ class LabelStudioClient:
                     continue
                 yield response
                 return
+
+    def _delete(self, path: str) -> None:
+        try:
+            self.request("DELETE", path)
+        except LabelStudioError as error:
+            if not error.gone:
+                raise
 
     def _object(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         answer = self.request(method, path, **options)

@@ -228,13 +228,10 @@ def tokens(site: LabelStudioClient) -> Finding:
 
 
 def find_backend(backends: Sequence[Row], project: int, url: str = "") -> Row | None:
-    """The row at that address; without one, the first that serves a version of ours."""
-    for row in backends:
-        if url and _bare(row["url"]) == _bare(url):
-            return row
-        if not url and is_own_version(str(row["model_version"] or ""), project):
-            return row
-    return None
+    """The first row at that address; without one, at that of what serves a version of ours."""
+    ours = (row for row in backends if is_own_version(str(row["model_version"] or ""), project))
+    address = _bare(url or next((row["url"] for row in ours), ""))
+    return next((row for row in backends if _bare(row["url"]) == address), None)
 
 
 def connection(backends: Sequence[Row], row: Row | None, url: str = "") -> Finding:
