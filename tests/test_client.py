@@ -335,7 +335,7 @@ def test_tasks_come_page_by_page(studio: Studio, client: LabelStudioClient) -> N
 def test_imports(studio: Studio, client: LabelStudioClient, tmp_path: Path) -> None:
     studio.page("POST", "/api/projects/1/import", {"task_ids": [4, 5]}, 201)
     studio.page("POST", "/api/projects/1/import/predictions", {"created": 1}, 201)
-    assert client.import_tasks(1, [{"data": {"image": "x"}}]) == [4, 5]
+    assert client.import_tasks(1, [{"data": {"image": "x"}}]).ids == [4, 5]
     assert studio.site.seen[0].query == {"return_task_ids": ["true"]}
     assert client.import_predictions(1, [{"task": 4, "result": []}]) == 1
     for name in ("a.png", "b.png"):
@@ -385,12 +385,14 @@ def test_of_what_the_tries_of_connecting_left_the_first_stays(
 ) -> None:
     """Nothing else goes: neither another address nor what was there before."""
     url, chosen = "http://b:9090", "toonhead-shipped"
-    rows = [{"id": 1, "url": url}, {"id": 2, "url": "http://sam:9090"}]
-    rows = [{**row, "title": chosen, "project": 1} for row in rows]
+    before = {"title": chosen, "created_at": "2026-11-24T17:14:34.336421Z"}
+    rows = [{"id": 1, "url": url, **before}, {"id": 2, "url": "http://sam:9090", **before}]
     project = {"id": 1, "model_version": chosen}
 
     def connect(_: Seen) -> Answer:
-        rows.extend({**rows[0], "id": number} for number in (3, 4, 5))
+        for number in (3, 4, 5):
+            made = f"2026-11-29T05:0{number}:00.5Z"
+            rows.append({"id": number, "url": url, "title": chosen, "created_at": made})
         return Answer(rows[-1], 201)
 
     def delete(seen: Seen) -> Answer:

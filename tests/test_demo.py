@@ -15,6 +15,7 @@ from dgan_backend.cli import main
 from dgan_backend.demo import project, stack, studio
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient
+from tests.studio import studio_with
 
 LOGIN = studio.Login("demo@example.com", "secret", "0" * 40)
 
@@ -187,20 +188,20 @@ def test_a_connected_backend_stays() -> None:
 
 
 def test_an_interrupted_import_goes_on_with_the_missing_pictures(tmp_path: Path) -> None:
-    for name in ("a.png", "b.png"):
+    pictures = []
+    for name in ("a.png", "b.png", "c.png"):
         (tmp_path / name).write_bytes(b"picture")
-    pictures = [project.Picture(tmp_path / name, {"latent": name}) for name in ("a.png", "b.png")]
-    api = FakeStudio(
-        {
-            ("GET", "/api/tasks"): {"tasks": [{"data": {"name": "a.png"}}], "total": 1},
-            ("POST", "/api/projects/7/import"): {"file_upload_ids": [4], "task_ids": [2]},
-            ("GET", "/api/import/file-upload/4"): {"file": "upload/7/0123abcd-b.png"},
-        }
-    )
-    project.import_pictures(api, 7, pictures)
-    assert api.sent[-1] == [
-        {"data": {"image": "/data/upload/7/0123abcd-b.png", "name": "b.png", "latent": "b.png"}}
+        pictures.append(project.Picture(tmp_path / name, {"latent": name}))
+    with studio_with((7, "<View/>")) as (there, api):
+        project.import_pictures(api, 7, pictures[:1])
+        there.tries = 2
+        project.import_pictures(api, 7, pictures)
+        project.import_pictures(api, 7, pictures)
+        told = [task["data"] for task in there.of(7)]
+    assert [(data["name"], data["latent"]) for data in told] == [
+        (name, name) for name in ("a.png", "b.png", "c.png")
     ]
+    assert all(data["image"].endswith(f"-{data['name']}") for data in told)
 
 
 def test_an_http_proxy_is_not_asked_for_what_is_on_this_machine(

@@ -273,17 +273,42 @@ def test_only_the_first_backend_is_used(studio: Studio, look: Look) -> None:
     assert found.state == "wrong" and "but SAM" in found.text
 
 
-def test_the_same_backend_is_connected_once(studio: Studio, look: Look) -> None:
-    """Of several at one address the first stays, which Label Studio asks; so does the choice."""
-    other = studio.backend(4, "http://sam.example:9090", title="SAM", model_version="sam")
-    twins = [studio.backend(2, studio.url), studio.backend(3, f"{studio.url}/")]
+def test_a_backend_that_was_stored_several_times_stays_once(studio: Studio, look: Look) -> None:
+    """The first one, which Label Studio asks; and so does the choice of predictions."""
     (first,) = studio.backends
     first["model_version"] = ""  # as one is stored before what /setup answered
-    studio.backends = [*twins, other, first]
+    again = {"created_at": "2026-11-24T17:20:00.5Z"}
+    studio.backends = [*(studio.backend(n, studio.url, **again) for n in (2, 3)), first]
     assert look()["connection once"].state == "wrong"
     assert look(mend=True)["connection once"].state == "fixed"
-    assert {row["id"] for row in studio.backends} == {1, 4}
+    assert studio.backends == [first]
     assert studio.project["model_version"] == VERSION
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"url": "http://sam.example:9090"},
+        {"is_interactive": True},
+        {"extra_params": {"seed_tasks": 3}},
+        {"auth_method": "BASIC_AUTH", "basic_auth_user": "team"},
+        {"created_at": "2026-11-25T17:14:34.5Z"},
+    ],
+    ids=["elsewhere", "smart tools", "other params", "with a password", "another day"],
+)
+def test_what_a_person_connected_a_second_time_stays(
+    studio: Studio, look: Look, other: dict[str, Any]
+) -> None:
+    studio.backends.append(studio.backend(2, **{"url": studio.url, **other}))
+    assert look(mend=True)["connection once"].state == "ok"
+    assert len(studio.backends) == 2
+
+
+def test_a_double_that_may_not_be_deleted_is_told(studio: Studio, look: Look) -> None:
+    studio.backends.append(studio.backend(2, studio.url))
+    studio.refuse["DELETE /api/ml/2"] = Answer({"detail": "no"}, 403)
+    found = look(mend=True)["connection once"]
+    assert found.state == "wrong" and "answered 403" in found.text and "token" in found.remedy
 
 
 def test_the_password_goes_to_no_other_backend(studio: Studio, look: Look) -> None:

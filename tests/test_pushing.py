@@ -22,6 +22,7 @@ from dgan_backend.synthesis.batch import Batch, Mark, first_seed, latent_of
 from dgan_backend.synthesis.importing import CHUNK, file_name
 from dgan_backend.synthesis.inventory import Inventory
 from dgan_backend.synthesis.pushing import Order, Pushed, Pusher
+from dgan_backend.synthesis.settling import settle
 from dgan_backend.synthesis.undoing import Stayed, undo
 from tests.labeling import CONFIG, VERSION
 from tests.studio import UID, Studio, studio_with
@@ -193,18 +194,60 @@ def test_a_push_that_is_repeated_makes_nothing_and_samples_nothing(
     assert studio.writes() == before and not sampled
 
 
+@pytest.mark.parametrize("bare", [0, 1, 2, 3])
 @pytest.mark.parametrize("annotations", [False, True])
-def test_tasks_that_label_studio_stores_again_are_there_once(
-    studio: Studio, site: LabelStudioClient, segmenter: Segmenter, annotations: bool
+def test_tasks_that_label_studio_stores_several_times_are_there_once_and_whole(
+    studio: Studio, site: LabelStudioClient, segmenter: Segmenter, annotations: bool, bare: int
 ) -> None:
-    """Its SQLite was locked after a call's tasks were stored, and it began anew."""
-    count = CHUNK + 3
-    others = site.import_tasks(7, [{"data": {"image": "/data/upload/7/1-a.png"}}] * 2)
-    studio.tries = 3
+    """Its SQLite was locked: three tries, of which the answer tells the last one, and the last
+    ones made bare tasks of the first call."""
+    count, key = CHUNK + 3, "annotations" if annotations else "predictions"
+    others = site.import_tasks(7, [{"data": {"image": "/data/upload/7/1-a.png"}}] * 2).ids
+    studio.tries, studio.bare = 3, bare
     pushed = push(site, segmenter, count, annotations=annotations, same_project=True)
     assert pushed.created == count
     assert len(set(seeds(studio, 7))) == len(seeds(studio, 7)) == count
+    made = [task for task in studio.of(7) if task["id"] not in others]
+    assert [len(task[key]) for task in made] == [1] * count
     assert all(other in studio.tasks for other in others)
+
+
+def test_what_a_person_has_begun_with_of_doubled_tasks_stays(
+    studio: Studio, site: LabelStudioClient
+) -> None:
+    """A draft, a skip, an annotation, or another than was sent; of the rest each stays once."""
+    region = {"type": "brushlabels", "from_name": "b", "value": {"rle": [1]}}
+    labeled = {"annotations": [{"result": [region], "ground_truth": False}]}
+    sent = [{"data": {"n": n}, **(labeled if n > 3 else {})} for n in range(6)]
+    first, again = site.import_tasks(7, sent).ids, site.import_tasks(7, sent).ids
+    studio.tasks[again[0]]["draft"] = True
+    studio.annotate(again[1], [], was_cancelled=True)
+    studio.annotate(again[2], [region])
+    studio.tasks[again[4]]["annotations"][0]["result"] = []
+    settled = settle(site, 7, sent, [*first, *again])
+    assert settled.kept == [*again[:3], first[3], again[4], first[5]] and not settled.lacking
+    assert sorted(studio.tasks) == sorted(settled.kept)
+
+
+def test_two_tasks_that_are_alike_stay_two(studio: Studio, site: LabelStudioClient) -> None:
+    sent = [{"data": {"n": 1}}, {"data": {"n": 1}}, {"data": {"n": 2}}]
+    other = {"data": {"n": 3}}
+    ids = [*site.import_tasks(7, sent).ids, *site.import_tasks(7, sent).ids]
+    settled = settle(site, 7, [*sent, other], ids)
+    assert sorted(settled.kept) == sorted(studio.tasks) == ids[:3]
+    assert settled.lacking == [other]
+
+
+def test_tasks_that_are_never_made_whole_are_an_error(
+    studio: Studio, site: LabelStudioClient, segmenter: Segmenter
+) -> None:
+    """As where the labeling config was changed meanwhile; the next push makes them."""
+    studio.passes_over = True
+    with pytest.raises(DganError, match=r"did not make 3 of 3 tasks in project 7 .*config"):
+        push(site, segmenter, 3, same_project=True)
+    assert not studio.tasks
+    studio.passes_over = False
+    assert push(site, segmenter, 3, same_project=True).created == 3
 
 
 def test_a_push_that_is_killed_before_any_write_goes_on_where_it_ended(

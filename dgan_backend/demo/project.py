@@ -11,6 +11,7 @@ from dgan_backend.demo.studio import write_private
 from dgan_backend.labelstudio.client import LabelStudioClient
 from dgan_backend.labelstudio.config import labeling_config
 from dgan_backend.partonomy import load_partonomy
+from dgan_backend.synthesis.importing import import_drafts
 
 TITLE = "Toon heads (dgan-backend demo)"
 BACKEND = "dgan-backend"
@@ -52,10 +53,24 @@ _OUTSIDE = Path(__file__).parent.parent / "shipped" / "demo"
 
 @dataclass(frozen=True)
 class Picture:
-    """A file to upload and what goes into its task's data beside the picture."""
+    """A file to upload and what goes into its task's data beside the picture: a task's draft."""
 
     path: Path
     data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def file_name(self) -> str:
+        return self.path.name
+
+    def file(self) -> bytes:
+        return self.path.read_bytes()
+
+    def told(self) -> dict[str, Any]:
+        return {"name": self.path.name, **self.data}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {}
 
 
 def outside() -> list[Picture]:
@@ -121,7 +136,7 @@ def ensure_backend(api: LabelStudioClient, project: int, address: str) -> None:
     ours = None
     for backend in api.backends(project):
         if backend["url"] == address:
-            ours = backend
+            ours = ours or backend
         elif backend["description"] == BACKEND:
             api.request("DELETE", f"/api/ml/{backend['id']}")
             _delete_webhooks(api, project, backend["url"])
@@ -148,38 +163,7 @@ def _delete_webhooks(api: LabelStudioClient, project: int, address: str) -> None
 
 
 def import_pictures(api: LabelStudioClient, project: int, pictures: list[Picture]) -> None:
-    """Upload the files, then make one task of each that is not there yet, in this order."""
+    """Upload the files, and make one task of each that is not there yet, in this order."""
     there = {task["data"].get("name") for task in api.tasks(project)}
     missing = [picture for picture in pictures if picture.path.name not in there]
-    if not missing:
-        return
-    addresses = _upload(api, project, [picture.path for picture in missing])
-    api.import_tasks(
-        project,
-        [
-            {
-                "data": {
-                    "image": addresses[picture.path.name],
-                    "name": picture.path.name,
-                    **picture.data,
-                }
-            }
-            for picture in missing
-        ],
-    )
-
-
-def _upload(api: LabelStudioClient, project: int, paths: list[Path]) -> dict[str, str]:
-    """Upload files without making tasks; returns name -> what a task's data says of it.
-
-    Label Studio keeps one file of each form field, and puts eight random digits and a dash
-    before its name.
-    """
-    files = [(path.name, (path.name, path.read_bytes(), "image/png")) for path in paths]
-    where = f"/api/projects/{project}/import"
-    sent = api.request("POST", where, params={"commit_to_project": "false"}, files=files)
-    stored = [
-        api.request("GET", f"/api/import/file-upload/{upload}")["file"]
-        for upload in sent["file_upload_ids"]
-    ]
-    return {file.rpartition("/")[2].partition("-")[2]: f"/data/{file}" for file in stored}
+    import_drafts(api, project, "image", missing)

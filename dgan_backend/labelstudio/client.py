@@ -25,6 +25,7 @@ import httpx
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.addresses import NoLinkLocal
 from dgan_backend.labelstudio.bounds import PLAIN, patient, read, within
+from dgan_backend.labelstudio.doubles import doubles
 from dgan_backend.labelstudio.tokens import Token
 
 _PAGE = 100
@@ -131,10 +132,19 @@ class LabelStudioClient:
             if not answer.get("next"):
                 return
 
-    def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Import tasks (`{"data": {...}, "predictions": [...]}`); their ids, in order."""
+    def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> MadeTasks:
+        """Import tasks (`{"data": {...}, "predictions": [...]}`).
+
+        May be said to wait long for a locked SQLite, and then to have made too much or too little:
+        see synthesis/settling.py.
+        """
         path = f"/api/projects/{project}/import?return_task_ids=true"
-        return list(self._object("POST", path, json=list(tasks)).get("task_ids", []))
+        made = self._object("POST", path, json=list(tasks), timeout=_ANSWER_SECONDS)
+        return MadeTasks(
+            list(made.get("task_ids", [])),
+            int(made.get("annotation_count") or 0),
+            int(made.get("prediction_count") or 0),
+        )
 
     def upload_files(self, project: int, files: Sequence[Path]) -> list[int]:
         """Upload pictures of different names, one task each; their task ids."""
@@ -192,9 +202,19 @@ class LabelStudioClient:
         """The submitted annotations of a task, but for cancelled ones."""
         return self._list("GET", f"/api/tasks/{task}/annotations/")
 
-    def tasks(self, project: int) -> Iterator[dict[str, Any]]:
-        """All tasks of a project with their annotations and predictions, page by page."""
-        yield from self._pages(project, {"fields": "all"})
+    def tasks(self, project: int, tasks: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
+        """All tasks of a project, or those of these ids, with their annotations and predictions,
+        page by page."""
+        query = {"fields": "all"}
+        if tasks is not None:
+            query["query"] = json.dumps({"selectedItems": {"all": False, "included": list(tasks)}})
+        yield from self._pages(project, query)
+
+    def newest_task(self, project: int) -> int:
+        """The highest id of a project's tasks, 0 if there is none."""
+        query = {"ordering": ["-tasks:id"]}
+        params = {"project": project, "page_size": 1, "query": json.dumps(query)}
+        return max((int(task["id"]) for task in self._page(params)["tasks"]), default=0)
 
     def _pages(self, project: int, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         query = {"project": project, "page_size": _PAGE, **query}
@@ -216,12 +236,17 @@ class LabelStudioClient:
         return answer
 
     def summaries(
-        self, project: int, *, annotated: bool | None = None, tasks: Sequence[int] = ()
+        self,
+        project: int,
+        *,
+        annotated: bool | None = None,
+        tasks: Sequence[int] = (),
+        after: int | None = None,
     ) -> Iterator[TaskSummary]:
         """Tasks of a project without the regions of their annotations and predictions.
 
         annotated: only those with, or only those without, a submitted annotation. tasks: only
-        these ids.
+        these ids. after: only those of higher ids, whatever `annotated` says.
         """
         hidden = [f"tasks:{name}" for name in ("annotations_results", "predictions_results")]
         query: dict[str, Any] = {"hiddenColumns": {"explore": hidden, "labeling": hidden}}
@@ -229,6 +254,9 @@ class LabelStudioClient:
             query["selectedItems"] = {"all": False, "included": list(tasks)}
         if annotated is not None:
             query["filters"] = _annotated(annotated)
+        if after is not None:
+            higher = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number"}
+            query["filters"] = {"conjunction": "and", "items": [{**higher, "value": after}]}
         for task in self._pages(project, {"query": json.dumps(query)}):
             yield TaskSummary.of(task)
 
@@ -311,9 +339,7 @@ class LabelStudioClient:
     ) -> dict[str, Any]:
         """Connect an ML backend; Label Studio calls its /health and /setup at once.
 
-        Where its SQLite was locked, Label Studio begins anew with a call, also after it has stored
-        the backend (its DatabaseIsLockedRetryMiddleware). The first of those stays, which Label
-        Studio asks, as where `doctor` finds several.
+        Returns it as Label Studio has it, once, however often it has stored it.
         """
         body: dict[str, Any] = {"project": project, "url": url, "title": title}
         body["is_interactive"] = interactive
@@ -322,22 +348,22 @@ class LabelStudioClient:
         if basic_auth:
             user, password = basic_auth
             body.update(auth_method="BASIC_AUTH", basic_auth_user=user, basic_auth_pass=password)
-        there = [row["id"] for row in self.backends(project)]
-        made = self._object("POST", "/api/ml/", json=body)
-        rows = sorted(self.backends(project), key=lambda row: int(row["id"]))
-        new = [row for row in rows if row["url"] == made["url"] and row["id"] not in there]
-        for row in new[1:]:
-            self.disconnect_backend(row)
-        return new[0] if new else made
+        made = self._object("POST", "/api/ml/", json=body, timeout=_ANSWER_SECONDS)
+        return self.disconnect_doubles(project, doubles(self.backends(project), made))
 
-    def disconnect_backend(self, backend: Mapping[str, Any]) -> None:
-        """Delete one, as `backends` gave it; one that is gone already is no error. Label Studio
-        then forgets a choice of predictions by its title; that is kept here, since another backend
-        may have the title too."""
-        chosen = self.project(backend["project"])["model_version"]
-        self._delete(f"/api/ml/{backend['id']}")
-        if chosen == backend["title"]:
-            self.update_project(backend["project"], model_version=chosen)
+    def disconnect_doubles(self, project: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Of several rows for one backend keep the first, which Label Studio asks; returns it.
+
+        Label Studio forgets the project's choice of predictions with a backend of that title; it
+        is set again.
+        """
+        first, *others = rows
+        chosen = self.project(project)["model_version"] if others else ""
+        for row in others:
+            self._delete(f"/api/ml/{row['id']}")
+        if chosen and chosen in [row["title"] for row in others]:
+            self.update_project(project, model_version=first["title"])
+        return dict(first)
 
     def backends(self, project: int) -> list[dict[str, Any]]:
         return self._list("GET", "/api/ml/", params={"project": project})
@@ -502,6 +528,15 @@ def backend_body(backend: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     if body.get("auth_method") == "BASIC_AUTH":
         body |= {"basic_auth_user": backend["basic_auth_user"], "basic_auth_pass": ""}
     return {**body, **changes}
+
+
+@dataclass(frozen=True)
+class MadeTasks:
+    """What Label Studio says that it made: tasks, in order, and how much with them in all."""
+
+    ids: list[int]
+    annotations: int
+    predictions: int
 
 
 @dataclass(frozen=True)

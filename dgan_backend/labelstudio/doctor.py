@@ -20,6 +20,7 @@ import httpx
 from dgan_backend.errors import DganError
 from dgan_backend.labelstudio.client import LabelStudioClient, LabelStudioError, backend_body, say
 from dgan_backend.labelstudio.config import parse_config
+from dgan_backend.labelstudio.doubles import doubles
 from dgan_backend.records import is_own_version
 from dgan_backend.settings import Settings
 from dgan_backend.vault import HEADER, same
@@ -228,10 +229,12 @@ def tokens(site: LabelStudioClient) -> Finding:
 
 
 def find_backend(backends: Sequence[Row], project: int, url: str = "") -> Row | None:
-    """The first row at that address; without one, at that of what serves a version of ours."""
-    ours = (row for row in backends if is_own_version(str(row["model_version"] or ""), project))
-    address = _bare(url or next((row["url"] for row in ours), ""))
-    return next((row for row in backends if _bare(row["url"]) == address), None)
+    """The row at that address; without one, the first that serves a version of ours."""
+    for row in backends:
+        own = is_own_version(str(row["model_version"] or ""), project)
+        if _bare(row["url"]) == _bare(url) if url else own:
+            return doubles(backends, row)[0]
+    return None
 
 
 def connection(backends: Sequence[Row], row: Row | None, url: str = "") -> Finding:
@@ -254,24 +257,19 @@ def connection(backends: Sequence[Row], row: Row | None, url: str = "") -> Findi
 
 
 def connected_once(case: Case) -> Finding:
-    """Label Studio stores a backend twice when its SQLite was locked at the wrong moment, and then
-    asks both on every look at a list."""
-    check = "connection once"
-    extra = [
-        row
-        for row in case.backends
-        if row["id"] != case.row["id"] and _bare(row["url"]) == _bare(case.row["url"])
-    ]
-    if not extra:
+    """Label Studio may store a backend several times, and then asks all on every look at a list."""
+    check, rows = "connection once", doubles(case.backends, case.row)
+    if len(rows) == 1:
         return Finding(check, "ok", "It is connected once.")
-    text = f"{len(extra) + 1} backends of the project have the same address."
-    done = [_mended(case.hand, check, text, "DELETE", f"/api/ml/{row['id']}") for row in extra]
-    if case.hand and case.project["model_version"] in [row["title"] for row in extra]:
-        # which Label Studio has forgotten with the backend of that title
-        chosen = {"model_version": case.project["model_version"]}
-        path = f"/api/projects/{case.project['id']}/"
-        done.append(_mended(case.hand, check, text, "PATCH", path, chosen))
-    return next((finding for finding in done if finding.state != "fixed"), done[0])
+    text = f"It is connected {len(rows)} times, which Label Studio does when its SQLite is locked."
+    if case.hand is None:
+        return Finding(check, "wrong", text, _RUN_FIX)
+    try:
+        case.hand.disconnect_doubles(case.number, rows)
+    except LabelStudioError as error:
+        _unless_reached(error)
+        return _not_mended(check, text, f"Label Studio answered {error.status}.")
+    return Finding(check, "fixed", text)
 
 
 def backend_state(case: Case) -> Finding:
@@ -561,10 +559,13 @@ def _mended(
         hand.request(method, path, **({} if body is None else {"json": body}))
     except LabelStudioError as error:
         _unless_reached(error)
-        remedy = "Use a token of someone who may change the project's settings, or do it there."
-        status = f"Label Studio answered {error.status} to {method} {path}."
-        return Finding(check, "wrong", f"{text} It could not be mended: {status}", remedy)
+        return _not_mended(check, text, f"Label Studio answered {error.status} to {method} {path}.")
     return Finding(check, "fixed", text)
+
+
+def _not_mended(check: str, text: str, why: str) -> Finding:
+    remedy = "Use a token of someone who may change the project's settings, or do it there."
+    return Finding(check, "wrong", f"{text} It could not be mended: {why}", remedy)
 
 
 def _unless_reached(error: Exception) -> None:

@@ -12,13 +12,15 @@ from typing import Any, Protocol
 from PIL import Image
 
 from dgan_backend.errors import DganError
-from dgan_backend.labelstudio.client import LabelStudioClient
+from dgan_backend.labelstudio.client import LabelStudioClient, MadeTasks
 from dgan_backend.pictures import Picture
 from dgan_backend.records import SeedLatent
+from dgan_backend.synthesis.settling import settle
 
 CHUNK = 20  # tasks that are uploaded and created together
 _LONGEST_NAME = 40  # of a generator, in a file's name
-_TRIES = 15  # of one call, which Label Studio begins anew with while its SQLite is locked
+_RESULTS = ("annotations", "predictions")
+_TRIES = 3  # to have tasks made with all that they come with
 
 
 class TaskDraft(Protocol):
@@ -73,46 +75,60 @@ def import_drafts(
     check: called before anything is written; raises when this process has to stop. chunk: tasks
     that are uploaded and created together.
     """
-    made, there = list[int](), None
+    done, there, newest = 0, None, 0
     for some in _chunks(drafts, chunk):
         if there is None:
             there = {name: place for name, (_, place) in site.uploads(project).items()}
+            newest = site.newest_task(project)
         named = {draft.file_name: draft for draft in some}
         missing = {name: draft.file() for name, draft in named.items() if name not in there}
         check()
         if missing:
             there |= site.upload_pictures(project, missing)
-        check()
         tasks = [
             {"data": {image_key: there[draft.file_name], **draft.told()}, **draft.about}
             for draft in some
         ]
-        new = site.import_tasks(project, tasks)
-        if len(new) != len(tasks):
-            raise DganError(
-                f"Label Studio made {len(new)} of {len(tasks)} tasks in project {project}; look "
-                "into it, then repeat this: it makes what is missing."
-            )
-        site.delete_tasks(project, _left_over(site, project, tasks, new, made))
-        made += new
-    return len(made)
+        newest = _make(site, project, tasks, newest, check)
+        done += len(tasks)
+    return done
 
 
-def _left_over(
+def _make(
     site: LabelStudioClient,
     project: int,
     tasks: Sequence[Mapping[str, Any]],
-    new: Sequence[int],
-    made: Sequence[int],
-) -> list[int]:
-    """Tasks that earlier tries of the call have made, which Label Studio does not tell: its
-    DatabaseIsLockedRetryMiddleware begins anew with a call also after its tasks were stored. They
-    come just before the new ones and have their very data. made: by earlier calls."""
-    first = min(new)
-    before = set(range(max(1, first - _TRIES * len(new)), first)) - set(made)
-    sent = [task["data"] for task in tasks]
-    found = site.summaries(project, tasks=sorted(before)) if before else ()
-    return [task.id for task in found if task.data in sent and not (task.draft or task.skipped)]
+    newest: int,
+    check: Callable[[], None],
+) -> int:
+    """Make tasks, each once and with all that it comes with. newest: the highest id there was in
+    the project; returns the highest there is."""
+    lacking = tasks
+    for _ in range(_TRIES):
+        check()
+        made = site.import_tasks(project, lacking)
+        if len(made.ids) != len(lacking):
+            break
+        there = made.ids
+        if min(there) > newest + 1:  # of earlier tries, or of other projects
+            there = [task.id for task in site.summaries(project, after=newest)]
+        if len(there) == len(made.ids) and _with_all(made, lacking):
+            return max(there)
+        check()
+        lacking = settle(site, project, lacking, there).lacking
+        newest = site.newest_task(project)  # ids of deleted ones are given again
+        if not lacking:
+            return newest
+    raise DganError(
+        f"Label Studio did not make {len(lacking)} of {len(tasks)} tasks in project {project} as "
+        "they were sent; see whether the labeling config has changed, then repeat this: it makes "
+        "what is missing."
+    )
+
+
+def _with_all(made: MadeTasks, sent: Sequence[Mapping[str, Any]]) -> bool:
+    wanted = {key: sum(len(task.get(key, ())) for task in sent) for key in _RESULTS}
+    return made.annotations >= wanted["annotations"] and made.predictions >= wanted["predictions"]
 
 
 def file_name(latent: SeedLatent) -> str:

@@ -99,17 +99,17 @@ class Pusher:
                 f"{'without' if order.annotations else 'with'} annotations; take it back first "
                 f"(`--undo {batch.name}`), or choose other pictures with --seed."
             )
-        missing = batch.count - len(there)
+        done = {made.seed for made in there}
+        missing = batch.count - len(done)
         created = 0
         if missing > 0:
-            done = {made.seed for made in there}
             chosen = [seed for seed in self._chosen(batch, inventory) if seed not in done]
             created = self._create(batch, target, chosen[:missing], order.annotations)
         if target != self._number and not order.annotations:
             versions = {made.mark.version for made in inventory if not made.mark.annotation}
             self._check()
             sister.show(self._site, target, versions | {self._segmenter.version})
-        return Pushed(batch.name, target, created, len(there))
+        return Pushed(batch.name, target, created, len(done))
 
     def _target(self, order: Order) -> int:
         """A sister project unless asked otherwise; what people label goes to the project, since a
