@@ -107,12 +107,10 @@ def _make(
     for _ in range(_TRIES):
         check()
         made = site.import_tasks(project, lacking)
-        if len(made.ids) != len(lacking):
-            break
         there = made.ids
-        if min(there) > newest + 1:  # of earlier tries, or of other projects
+        if len(there) != len(lacking) or min(there) > newest + 1:  # of earlier tries, perhaps
             there = [task.id for task in site.summaries(project, after=newest)]
-        if len(there) == len(made.ids) and _with_all(made, lacking):
+        if len(there) == len(lacking) and _with_all(made, lacking):
             return max(there)
         check()
         lacking = settle(site, project, lacking, there).lacking

@@ -70,8 +70,8 @@ def _whole(task: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
 
 
 def _begun(task: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
-    """Whether it has something of a person: a draft, or an annotation that was not sent."""
+    """Whether it has something of a person: a draft, a skip, or an annotation that was not sent."""
     came = [regions_hash(annotation["result"]) for annotation in sent.get("annotations") or ()]
-    there = task.get("annotations") or ()
-    drawn = [a for a in there if a["was_cancelled"] or regions_hash(a["result"]) not in came]
-    return bool(drawn or len(there) > len(came) or task.get("drafts") or task.get("draft_exists"))
+    there = [regions_hash(annotation["result"]) for annotation in task.get("annotations") or ()]
+    drawn = len(there) > len(came) or any(one not in came for one in there)
+    return drawn or any(task.get(k) for k in ("drafts", "draft_exists", "cancelled_annotations"))
