@@ -372,6 +372,16 @@ def test_a_sister_is_found_among_many_projects_and_is_not_that_of_another(
     assert sister.find(site, 8) is None
 
 
+def test_of_two_sisters_that_label_studio_made_of_one_call_the_first_gets_all(
+    studio: Studio, site: LabelStudioClient, segmenter: Segmenter
+) -> None:
+    line = "dgan-backend: synthetic tasks of project 7"
+    studio.before["POST /api/projects/"] = lambda: studio.add_project(8, CONFIG, description=line)
+    assert push(site, segmenter, 2).target == 8
+    assert push(site, segmenter, 2).created == 0
+    assert sorted(studio.projects) == [7, 8, 9] and not studio.of(9)
+
+
 def test_a_long_title_is_cut(studio: Studio, site: LabelStudioClient, segmenter: Segmenter) -> None:
     studio.projects[7]["title"] = "x" * 50
     push(site, segmenter, 1)

@@ -30,12 +30,13 @@ def ensure(site: LabelStudioClient, parent: Mapping[str, Any]) -> int:
     sister = find(site, number)
     if sister is None:
         title = str(parent.get("title") or f"Project {number}")
-        sister = site.create_project(
+        made = site.create_project(
             title[: _LONGEST_TITLE - len(_SUFFIX)].rstrip() + _SUFFIX,
             config,
             description=_description(number),
             show_collab_predictions=True,
         )
+        sister = find(site, number) or made  # Label Studio with a locked SQLite may make two
     elif sister.get("label_config") != config:
         _relabel(site, int(sister["id"]), number, config)
     return int(sister["id"])
