@@ -290,8 +290,8 @@ def _made(about: dict[str, Any]) -> Html:
         tag(
             "p",
             f"Code of {_commits(about['commits'])}; {about['machine']}; all runs together "
-            f"{about['minutes']:.0f} minutes of one core, the longest, {about['longest'][0]}, "
-            f"{about['longest'][1]:.1f}.",
+            f"{about['minutes']:.0f} minutes of one core by the clock, which is longer beside "
+            f"other work; the longest, {about['longest'][0]}, {about['longest'][1]:.1f}.",
         ),
         [tag("p", note, class_="note") for note in about["notes"]],
     ]
