@@ -135,8 +135,8 @@ class LabelStudioClient:
     def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> MadeTasks:
         """Import tasks (`{"data": {...}, "predictions": [...]}`).
 
-        May be said to wait long for a locked SQLite, and then to have made too much or too little:
-        see synthesis/settling.py.
+        Waits up to five minutes, since a locked SQLite takes long; Label Studio may then have made
+        too many tasks, or bare ones: see synthesis/settling.py.
         """
         path = f"/api/projects/{project}/import?return_task_ids=true"
         made = self._object("POST", path, json=list(tasks), timeout=_ANSWER_SECONDS)
