@@ -407,9 +407,8 @@ def test_of_what_the_tries_of_connecting_left_the_first_stays(
     studio.pages["POST", "/api/ml/"] = connect
     studio.pages["GET", "/api/ml/"] = lambda _: Answer(rows)
     studio.pages["DELETE", "/api/ml/4"] = delete
-    studio.page(
-        "DELETE", "/api/ml/5", {"status_code": 404, "detail": "Not found."}, 404
-    )  # too late
+    gone = {"status_code": 404, "detail": "Not found."}  # somebody else was first
+    studio.page("DELETE", "/api/ml/5", gone, 404)
     studio.pages["GET", "/api/projects/1/"] = lambda _: Answer(project)
     studio.pages["PATCH", "/api/projects/1/"] = change
     assert client.connect_backend(1, url, chosen)["id"] == 3

@@ -99,7 +99,7 @@ class Summary:
         return found[-1] if found else None
 
     def mious(self) -> dict[str, float | None]:
-        """By `METHOD_LABELS`, means over draws; None: not measured."""
+        """By `METHOD_LABELS`, means over draws, of attempts draw 0; None: not measured."""
         told: dict[str, float | None] = {}
         for method in (*COMPARED, *ATTEMPTS, "prelabeler", "inversion"):
             for count in self.counts:

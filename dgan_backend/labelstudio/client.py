@@ -212,9 +212,8 @@ class LabelStudioClient:
 
     def newest_task(self, project: int) -> int:
         """The highest id of a project's tasks, 0 if there is none."""
-        query = {"ordering": ["-tasks:id"]}
-        params = {"project": project, "page_size": 1, "query": json.dumps(query)}
-        return max((int(task["id"]) for task in self._page(params)["tasks"]), default=0)
+        found = self._page_of_one(project, {"ordering": ["-tasks:id"]})["tasks"]
+        return int(found[0]["id"]) if found else 0
 
     def _pages(self, project: int, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         query = {"project": project, "page_size": _PAGE, **query}
@@ -246,17 +245,18 @@ class LabelStudioClient:
         """Tasks of a project without the regions of their annotations and predictions.
 
         annotated: only those with, or only those without, a submitted annotation. tasks: only
-        these ids. after: only those of higher ids, whatever `annotated` says.
+        these ids. after: only those of higher ids.
         """
         hidden = [f"tasks:{name}" for name in ("annotations_results", "predictions_results")]
         query: dict[str, Any] = {"hiddenColumns": {"explore": hidden, "labeling": hidden}}
         if tasks:
             query["selectedItems"] = {"all": False, "included": list(tasks)}
-        if annotated is not None:
-            query["filters"] = _annotated(annotated)
+        conditions = [] if annotated is None else _annotated(annotated)["items"]
         if after is not None:
             higher = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number"}
-            query["filters"] = {"conjunction": "and", "items": [{**higher, "value": after}]}
+            conditions.append({**higher, "value": after})
+        if conditions:
+            query["filters"] = {"conjunction": "and", "items": conditions}
         for task in self._pages(project, {"query": json.dumps(query)}):
             yield TaskSummary.of(task)
 
@@ -288,10 +288,12 @@ class LabelStudioClient:
 
     def _first_of(self, project: int, query: Mapping[str, Any]) -> str:
         """How many tasks there are, and when the first one was changed."""
-        params = {"project": project, "page_size": 1, "query": json.dumps(query)}
-        answer = self._page(params)
+        answer = self._page_of_one(project, query)
         first: dict[str, Any] = next(iter(answer["tasks"]), {})
         return f"{answer['total']} {answer.get('total_annotations')} {first.get('updated_at', '')}"
+
+    def _page_of_one(self, project: int, query: Mapping[str, Any]) -> dict[str, Any]:
+        return self._page({"project": project, "page_size": 1, "query": json.dumps(query)})
 
     def annotated_tasks(self, project: int) -> Iterator[dict[str, Any]]:
         """Tasks with a submitted annotation, whole, page by page."""

@@ -113,7 +113,7 @@ def _make(
         if len(there) == len(lacking) and _with_all(made, lacking):
             return max(there)
         check()
-        lacking = settle(site, project, lacking, there).lacking
+        lacking = settle(site, project, lacking, there)
         newest = site.newest_task(project)  # ids of deleted ones are given again
         if not lacking:
             return newest

@@ -9,7 +9,6 @@ before has taken annotations and predictions out of what was sent.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dgan_backend.labelstudio.client import LabelStudioClient
@@ -19,38 +18,30 @@ _RESULTS = ("annotations", "predictions")
 _LOOKED_AT = 100  # tasks at a time
 
 
-@dataclass(frozen=True)
-class Settled:
-    """kept: ids of tasks that are there as sent. lacking: what was sent and is not there."""
-
-    kept: list[int]
-    lacking: list[Mapping[str, Any]]
-
-
 def settle(
     site: LabelStudioClient,
     project: int,
     sent: Sequence[Mapping[str, Any]],
     ids: Sequence[int],
-) -> Settled:
+) -> list[Mapping[str, Any]]:
     """Of the tasks `ids`, among them those of `sent`, keep each of `sent` once and whole; delete
-    what else there is of them, but for what a person has begun with."""
+    what else there is of them, but for what a person has begun with. Returns those of `sent` that
+    are not there."""
     there = [
         task
         for start in range(0, len(ids), _LOOKED_AT)
         for task in site.tasks(project, ids[start : start + _LOOKED_AT])
     ]
-    kept, lacking, spare = list[int](), list[Mapping[str, Any]](), list[int]()
+    lacking, spare = list[Mapping[str, Any]](), list[int]()
     for alike in _by_data(sent):
         found = [task for task in there if task["data"] == alike[0]["data"]]
         begun = [task for task in found if _begun(task, alike[0])]
         whole = [task for task in found if task not in begun and _whole(task, alike[0])]
         chosen = [*begun, *sorted(whole, key=lambda task: int(task["id"]))][: len(alike)]
-        kept += [int(task["id"]) for task in chosen]
         lacking += alike[len(chosen) :]
         spare += [int(task["id"]) for task in found if task not in chosen and task not in begun]
     site.delete_tasks(project, spare)
-    return Settled(kept, lacking)
+    return lacking
 
 
 def _by_data(sent: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

@@ -90,12 +90,28 @@ def backend(locks: Locks) -> Iterator[str]:
         yield site.url
 
 
-def test_a_backend_is_connected_once(api: LabelStudioClient, project: int, locks: Locks) -> None:
-    with backend(locks) as url:
-        made = api.connect_backend(project, url, VERSION)
-        assert [row["id"] for row in api.backends(project)] == [made["id"]]
-        assert api.project(project)["model_version"] == VERSION
-        assert [hook["url"] for hook in api.webhooks(project)] == [f"{url}/webhook"]
+def test_a_backend_is_connected_once(
+    api: LabelStudioClient, project: int, locks: Locks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = list[int]()
+    mend = api.disconnect_doubles
+
+    def spy(number: int, rows: Any) -> dict[str, Any]:
+        stored.append(len(rows))
+        return mend(number, rows)
+
+    monkeypatch.setattr(api, "disconnect_doubles", spy)
+    for _ in range(ATTEMPTS):
+        with backend(locks) as url:
+            made = api.connect_backend(project, url, VERSION)
+            assert [row["id"] for row in api.backends(project)] == [made["id"]]
+            assert api.project(project)["model_version"] == VERSION
+            assert f"{url}/webhook" in [hook["url"] for hook in api.webhooks(project)]
+        if stored[-1] == 2:
+            return
+        locks.end()
+        api.request("DELETE", f"/api/ml/{made['id']}")
+    pytest.fail(f"Label Studio stored {stored}; nothing was tried")
 
 
 def test_one_that_a_person_connects_is_there_twice_until_the_doctor_mends_it(
@@ -110,8 +126,7 @@ def test_one_that_a_person_connects_is_there_twice_until_the_doctor_mends_it(
                 assert _state(api, project, url)["connection once"] == "wrong"
                 assert _state(api, project, url, mend=True)["connection once"] == "fixed"
                 assert _state(api, project, url)["connection once"] == "ok"
-                (row,) = api.backends(project)
-                assert row["id"] == min(row["id"] for row in rows)
+                assert [row["id"] for row in api.backends(project)] == [min(r["id"] for r in rows)]
                 assert api.project(project)["model_version"] == VERSION
                 return
         locks.end()
@@ -172,9 +187,8 @@ def test_tasks_that_are_stored_before_it_is_locked_are_made_once(
         there = COUNT * attempt
         thread = threading.Thread(target=lock_when_stored, args=(there,))
         thread.start()
-        assert (
-            import_drafts(api, project, "image", map(Drawn, range(there, there + COUNT))) == COUNT
-        )
+        drafts = map(Drawn, range(there, there + COUNT))
+        assert import_drafts(api, project, "image", drafts) == COUNT
         thread.join()
         locks.end()
         check_whole(api, project, there + COUNT)
